@@ -1,0 +1,260 @@
+"""From what happened to what should run: one event, one run.
+
+Webhook, poller, force form and command line all end here, as an :class:`Event`; :func:`classify` says what run
+it asks for, or why none. Pure, so that ``mlc-ci plan`` answers with the very code that the master uses.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from master.pipeline import EventKind
+from master.run_model import RunContext
+
+T = TypeVar("T")
+
+SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\Z")
+NO_SHA = re.compile(r"0{40}(0{24})?\Z")
+_REF = re.compile(r"refs/[^\x00-\x20\x7f\ud800-\udfff~^:?*\[\\]+\Z")
+_LONGEST_REF = 255  #: what the tables hold
+_HIGHEST = 2**31 - 1  #: likewise
+PULL_REQUEST_ACTIONS = ("opened", "reopened", "synchronize")
+
+
+class InvalidEvent(Exception):
+    """Something that claims to be an event and is not; the message says which field."""
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """An event that asks for no run, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that may ask for a run, whoever told of it.
+
+    ``head`` is the commit to test; ``base`` the commit a pull request is merged into (empty: the tip of the
+    default branch, as the event's source saw it) and ``base_ref`` its branch, if known; ``before`` what the ref
+    pointed at, if known.
+    ``changed_files`` is ``None`` when the source does not tell.
+    """
+
+    kind: EventKind
+    ref: str
+    head: str
+    base: str = ""
+    before: str = ""
+    base_ref: str = ""
+    pull_request: int = 0
+    message: str = ""
+    author: str = ""
+    changed_files: tuple[str, ...] | None = None
+    stages: tuple[str, ...] | None = None
+    threads: int | None = None
+    publish: bool | None = None
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Event:
+        fields = dict(data)
+        for name in ("changed_files", "stages"):
+            if fields.get(name) is not None:
+                fields[name] = tuple(fields[name])
+        return cls(**{**fields, "kind": EventKind(fields["kind"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """A run that an event asks for. ``key`` is equal for every telling of the same event."""
+
+    key: str
+    event: Event
+    context: RunContext
+    tag: str = ""
+
+    @property
+    def supersedes(self) -> bool:
+        """Whether older runs of the same ref are no longer wanted."""
+        return self.event.kind is EventKind.PULL_REQUEST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What the settings say about events."""
+
+    default_branch: str = "main"
+    tag_pattern: str = "v*"
+    pull_requests: bool = True
+
+    @property
+    def default_ref(self) -> str:
+        return f"refs/heads/{self.default_branch}"
+
+
+def classify(event: Event, rules: Rules) -> RunRequest | Ignored:
+    """The run that the event asks for, or why it asks for none.
+
+    Raises:
+        InvalidEvent: a commit that is no SHA, a ref that is none.
+    """
+    _validate(event)
+    if NO_SHA.match(event.head):
+        return Ignored(f"{event.ref} was deleted")
+    acts_as = _acts_as(event, rules)
+    if isinstance(acts_as, Ignored):
+        return acts_as
+    trusted = acts_as is not EventKind.PULL_REQUEST
+    publish = trusted and (event.publish if event.publish is not None else event.kind is not EventKind.MANUAL)
+    context = RunContext(
+        kind=event.kind,
+        acts_as=acts_as,
+        trusted=trusted,
+        publish=publish,
+        selected=frozenset(event.stages) if event.stages is not None else None,
+        changed_files=event.changed_files,
+    )
+    tag = event.ref.removeprefix("refs/tags/") if acts_as is EventKind.TAG else ""
+    return RunRequest(key=f"{event.kind}:{event.ref}@{event.head}", event=event, context=context, tag=tag)
+
+
+def threads(request: RunRequest, *, pull_request: int, other: int) -> int:
+    """NUM_THREADS of a run: the manual choice, else fewer for pull requests (the document's 2 and 4)."""
+    if request.event.threads:
+        return request.event.threads
+    return pull_request if request.context.acts_as is EventKind.PULL_REQUEST else other
+
+
+def _acts_as(event: Event, rules: Rules) -> EventKind | Ignored:
+    is_tag = event.ref.startswith("refs/tags/")
+    matches = is_tag and fnmatch.fnmatchcase(event.ref.removeprefix("refs/tags/"), rules.tag_pattern)
+    match event.kind:
+        case EventKind.PUSH:
+            return event.kind if event.ref == rules.default_ref else Ignored(f"{event.ref} is not the default branch")
+        case EventKind.TAG:
+            return event.kind if matches else Ignored(f"{event.ref} does not match the tag pattern {rules.tag_pattern}")
+        case EventKind.PULL_REQUEST:
+            if event.base_ref not in ("", rules.default_branch):
+                return Ignored(f"the pull request is for {event.base_ref}, not for {rules.default_branch}")
+            return event.kind if rules.pull_requests else Ignored("pull requests are switched off in the settings")
+        case EventKind.MANUAL:
+            if event.ref == rules.default_ref:
+                return EventKind.PUSH
+            return EventKind.TAG if matches else EventKind.PULL_REQUEST
+
+
+def _validate(event: Event) -> None:
+    for name in ("head", "base", "before"):
+        value = getattr(event, name)
+        if value and not SHA.match(value):
+            raise InvalidEvent(f"{name}: {value[:60]!r} is no commit SHA")
+    if not event.head:
+        raise InvalidEvent("head: missing")
+    if not _REF.match(event.ref) or ".." in event.ref:
+        raise InvalidEvent(f"ref: {event.ref[:60]!r} is no full git ref")
+    if len(event.ref) > _LONGEST_REF:
+        raise InvalidEvent(f"ref: {event.ref[:60]!r}... is longer than {_LONGEST_REF} characters")
+    lowest = 1 if event.kind is EventKind.PULL_REQUEST else 0
+    if not lowest <= event.pull_request <= _HIGHEST:
+        raise InvalidEvent(f"pull_request: {str(event.pull_request)[:60]} is no pull request number")
+    if event.threads is not None and not 0 <= event.threads <= _HIGHEST:
+        raise InvalidEvent(f"threads: {str(event.threads)[:60]} is no number of threads")
+
+
+def from_ref(ref: str, head: str, before: str = "", message: str = "", author: str = "") -> Event:
+    """The event of a ref that a poller found moved; pull requests are ``refs/pull/N/head``."""
+    if pull := re.match(r"refs/pull/([1-9][0-9]*)/head\Z", ref):
+        kind, number = EventKind.PULL_REQUEST, int(pull[1])
+    else:
+        kind, number = (EventKind.TAG if ref.startswith("refs/tags/") else EventKind.PUSH), 0
+    return Event(kind=kind, ref=ref, head=head, before=before, pull_request=number, message=message, author=author)
+
+
+def from_github(name: str, payload: Mapping[str, Any]) -> Event | Ignored:
+    """The event in a GitHub webhook's payload (https://docs.github.com/webhooks/webhook-events-and-payloads).
+
+    Raises:
+        InvalidEvent: a field that GitHub always sends is missing or of another type.
+    """
+    if not isinstance(payload, Mapping):
+        raise InvalidEvent("the payload is no JSON object")
+    if name == "push":
+        return _github_push(payload)
+    if name == "pull_request":
+        return _github_pull_request(payload)
+    return Ignored(f"{name} events start no run")
+
+
+def _github_push(payload: Mapping[str, Any]) -> Event:
+    ref = _field(payload, str, "ref")
+    commit = _optional(payload, "head_commit")
+    return Event(
+        kind=EventKind.TAG if ref.startswith("refs/tags/") else EventKind.PUSH,
+        ref=ref,
+        # an annotated tag's ``after`` is the tag object; its head_commit is the commit
+        head=str(commit.get("id") or _field(payload, str, "after")),
+        before="" if NO_SHA.match(_field(payload, str, "before")) else _field(payload, str, "before"),
+        message=str(commit.get("message") or "").strip(),
+        author=str(_optional(commit, "author").get("name") or ""),
+        changed_files=_pushed_files(payload),
+    )
+
+
+def _pushed_files(payload: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The files of a push, when the payload is sure to list them all: it carries at most 20 commits' worth
+    of detail reliably, 3000 files of a commit, and none for a forced push or a new branch."""
+    commits = payload.get("commits") or []
+    if not isinstance(commits, list):
+        raise InvalidEvent(f"commits: expected list, found {type(commits).__name__}")
+    if payload.get("forced") or payload.get("created") or not 0 < len(commits) < 20:
+        return None
+    found: set[str] = set()
+    for commit in commits:
+        files = [f for kind in ("added", "modified", "removed") for f in _field(commit, list, kind)]
+        if not all(isinstance(file, str) for file in files):
+            raise InvalidEvent("commits: expected names of files, found something else")
+        if len(files) >= 3000:
+            return None
+        found.update(files)
+    return tuple(sorted(found))
+
+
+def _github_pull_request(payload: Mapping[str, Any]) -> Event | Ignored:
+    action = _field(payload, str, "action")
+    if action not in PULL_REQUEST_ACTIONS:
+        return Ignored(f"pull_request {action} starts no run (only {', '.join(PULL_REQUEST_ACTIONS)})")
+    number = _field(payload, int, "number")
+    return Event(
+        kind=EventKind.PULL_REQUEST,
+        ref=f"refs/pull/{number}/head",
+        head=_field(payload, str, "pull_request", "head", "sha"),
+        base=_field(payload, str, "pull_request", "base", "sha"),
+        base_ref=_field(payload, str, "pull_request", "base", "ref"),
+        before=str(payload.get("before") or ""),
+        pull_request=number,
+        message=str(payload["pull_request"].get("title") or ""),
+        author=str(_optional(payload["pull_request"], "user").get("login") or ""),
+    )
+
+
+def _field(payload: Mapping[str, Any], kind: type[T], *path: str) -> T:
+    value: Any = payload
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise InvalidEvent(f"{'.'.join(path)}: expected {kind.__name__}, found {type(value).__name__}")
+    return value
+
+
+def _optional(payload: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object that may be missing or null: empty then."""
+    return {} if payload.get(key) is None else _field(payload, Mapping, key)  # type: ignore[type-abstract]
