@@ -1,0 +1,3 @@
+"""Keeps pytest out of the two trees: they are the sample project's, with tests of their own."""
+
+collect_ignore = ["project", "kernels"]
