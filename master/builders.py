@@ -1,0 +1,81 @@
+"""One builder for each variant of each stage that some configured worker can serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildbot.config import BuilderConfig
+from buildbot.process.factory import BuildFactory
+
+import steps
+from master.fleet import Gate, eligible, least_busy
+from master.pipeline import Pipeline, Stage
+from master.releases import FolderTarget
+from master.settings import Settings
+from master.settings_stages import TargetSettings
+from master.workers import LOCAL
+from steps.release import PublishRelease
+from steps.summary import Summarise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things of this master are."""
+
+    basedir: Path
+    url: str
+
+    @property
+    def artifacts(self) -> Path:
+        return self.basedir / "artifacts"
+
+
+_IN_MASTER = ("release", "summary")
+
+
+def unavailable(stage: Stage) -> str:
+    """Why this version has no steps for the stage; empty when it has."""
+    if stage.uses in _IN_MASTER or stage.uses in steps.AVAILABLE:
+        return ""
+    return f"this version of mlc-ci has no steps for {stage.uses} yet"
+
+
+def configured_builders(settings: Settings, gate: Gate, places: Places) -> list[BuilderConfig]:
+    """The builders. A stage that no worker can serve has none: the scheduler settles it."""
+    pipeline = settings.pipeline()
+    found = []
+    for stage in pipeline.stages:
+        workers = [LOCAL] if stage.requires.local else eligible(stage, settings.workers)
+        if not workers or unavailable(stage):
+            continue
+        for variant in stage.variants:
+            found.append(
+                BuilderConfig(
+                    name=stage.builder(variant),
+                    description=f"the {stage.name} stage" + (f", variant {variant}" if variant else ""),
+                    workernames=workers,
+                    factory=_factory(stage, variant, pipeline, settings, places),
+                    tags=[stage.name],
+                    nextWorker=least_busy,
+                    canStartBuild=gate.can_start,
+                    collapseRequests=False,
+                )
+            )
+    return found
+
+
+def _factory(stage: Stage, variant: str, pipeline: Pipeline, settings: Settings, places: Places) -> BuildFactory:
+    if stage.uses == "summary":
+        return BuildFactory([Summarise(pipeline=pipeline, link=f"{places.url}#/pipelines")])
+    if stage.uses == "release":
+        target = settings.stages[stage.name].target or TargetSettings()
+        step = PublishRelease(
+            target=FolderTarget(places.basedir / target.folder),
+            needs=stage.needs,
+            builds=[s.name for s in pipeline.stages if s.uses.startswith("build-") or s.name in stage.needs],
+            project=settings.project.name,
+            artifacts=places.artifacts,
+        )
+        return BuildFactory([step])
+    return BuildFactory(steps.build_steps(stage, variant, settings))

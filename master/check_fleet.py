@@ -1,0 +1,85 @@
+"""Which stages no configured worker can serve, and which workers no stage can use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from master.fleet import eligible
+from master.pipeline import EventKind, Stage
+from master.settings_models import Settings
+from master.settings_problems import Problem, did_you_mean, listed
+
+_TRUSTED = frozenset({EventKind.PUSH, EventKind.TAG, EventKind.MANUAL})
+_UNTRUSTED = frozenset({EventKind.PULL_REQUEST, EventKind.MANUAL})
+_AWAITED = ("docker", "build-windows")  #: hosts for these come later in many a fleet, and ``wait`` says so
+
+
+def coverage_problems(settings: Settings, stages: dict[str, Stage]) -> Iterator[Problem]:
+    for stage in stages.values():
+        if not stage.requires.local:
+            yield from _unserved(settings, stage)
+    yield from _idle(settings, stages)
+
+
+def reached_by(stage: Stage) -> list[bool]:
+    """The trust of the runs that can reach a stage. A run that is not trusted publishes nothing."""
+    trusts = [True] if stage.when & _TRUSTED else []
+    return trusts + ([False] if stage.when & _UNTRUSTED and not stage.publishes else [])
+
+
+def _unserved(settings: Settings, stage: Stage) -> Iterator[Problem]:
+    without = [trusted for trusted in reached_by(stage) if not eligible(stage, settings.workers, trusted=trusted)]
+    if not without:
+        return
+    wanted = [_trust(trusted) for trusted in without]
+    missing = _missing(settings, stage, without)
+    tolerated = stage.no_worker == "skip" or (stage.no_worker == "wait" and stage.uses in _AWAITED)
+    outcome = {
+        "skip": "it will be skipped",
+        "wait": f"it would wait {stage.queue_timeout:g} s and fail",
+        "fail": "it would fail",
+    }[stage.no_worker]
+    yield Problem(
+        key=f"stages.{stage.name}.requires",
+        message=f"no {' and no '.join(wanted)} worker can serve stage {stage.name!r}: {outcome}{missing}",
+        found=listed([stage.requires.os or "any os", *sorted(stage.requires.tools)]),
+        allowed="what one worker of that trust is and provides" + ("" if tolerated else ', or no_worker = "skip"'),
+        severity="warning" if tolerated else "error",
+    )
+
+
+def _trust(trusted: bool) -> str:
+    return "trusted" if trusted else "untrusted"
+
+
+def _missing(settings: Settings, stage: Stage, without: list[bool]) -> str:
+    """What the nearest worker lacks, and whether that looks like a slip of the pen."""
+    trusts = {_trust(trusted) for trusted in without}
+    fitting = {
+        name: worker
+        for name, worker in settings.workers.items()
+        if worker.trust in trusts and stage.requires.os in (None, worker.os)
+    }
+    if not fitting:
+        return ""
+    nearest = min(fitting, key=lambda name: (len(stage.requires.tools - fitting[name].provides), name))
+    lacking = sorted(stage.requires.tools - fitting[nearest].provides)
+    spare = sorted(fitting[nearest].provides - stage.requires.tools)
+    hints = [near for tool in lacking if (near := did_you_mean(tool, spare))]
+    return f"; {nearest!r} lacks {listed(lacking)}{hints[0] if hints else ''}"
+
+
+def _idle(settings: Settings, stages: dict[str, Stage]) -> Iterator[Problem]:
+    used: set[str] = set()
+    for stage in stages.values():
+        for trusted in reached_by(stage):
+            used.update(eligible(stage, settings.workers, trusted=trusted))
+    for name, worker in settings.workers.items():
+        if name not in used:
+            yield Problem(
+                key=f"workers.{name}",
+                message=f"no stage can use worker {name!r}",
+                found=listed([worker.trust, worker.os, *sorted(worker.provides)]),
+                allowed="what some stage requires (os, tools), in runs of that trust",
+                severity="warning",
+            )

@@ -1,0 +1,110 @@
+"""What can be wrong with one stage by itself: tables it does not read, secrets strangers reach, impossible roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pathspec
+
+from master.pipeline import EventKind, Stage
+from master.settings_models import Settings
+from master.settings_problems import Problem, did_you_mean, listed
+from master.settings_stages import PARTS, USES, StageSettings
+
+
+def stage_problems(settings: Settings, stage: Stage) -> Iterator[Problem]:
+    own, key = settings.stages[stage.name], f"stages.{stage.name}"
+    if not stage.uses:
+        near = did_you_mean(stage.name, USES)
+        message = f"the stage's own name is none of these, so it must say which steps it uses{near}"
+        yield Problem(key=f"{key}.uses", message=message, found="nothing", allowed=listed(USES))
+    else:
+        yield from _parts(own, stage, key)
+    yield from _strangers(stage, key)
+    yield from _role(own, stage, key)
+    yield from _tables(own, stage, key)
+    yield from _patterns(stage, key)
+    if stage.silence_timeout > stage.timeout:
+        message = "is longer than the stage's timeout and so never reached"
+        found, allowed = f"{stage.silence_timeout:g} s", f"up to {stage.timeout:g} s"
+        yield Problem(key=f"{key}.silence_timeout", message=message, found=found, allowed=allowed, severity="warning")
+
+
+def _parts(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
+    use = USES[stage.uses]
+    for part in PARTS:
+        if own.has(part) and part not in use.reads:
+            readers = listed(name for name, other in USES.items() if part in other.reads)
+            message = f"stage {stage.name!r} uses {stage.uses!r}, which does not read {part!r}"
+            yield Problem(key=f"{key}.{part}", message=message, found=part, allowed=f"only with uses = {readers}")
+    for part in sorted(use.must_have):
+        if not own.has(part):
+            message = f"is required by uses = {stage.uses!r} and missing"
+            yield Problem(key=f"{key}.{part}", message=message, found="nothing", allowed=f"{key}.{part}")
+    if stage.uses == "test" and not own.has("prebuilt") and not own.has("pytest"):
+        message = "would test nothing"
+        yield Problem(
+            key=f"{key}.prebuilt", message=message, found="neither", allowed=f"{key}.prebuilt, {key}.pytest, or both"
+        )
+
+
+def _strangers(stage: Stage, key: str) -> Iterator[Problem]:
+    """Secrets and write permissions are for trusted runs: no code of a pull request may come near them."""
+    held = []
+    if stage.secrets:
+        held.append((f"{key}.secrets", "secrets", listed(stage.secrets)))
+    if writes := sorted(name for name, access in stage.permissions.items() if access == "write"):
+        held.append((f"{key}.permissions", "permission to write", listed(writes)))
+    for name, what, found in held:
+        if EventKind.PULL_REQUEST in stage.when:
+            message = f"stage {stage.name!r} has {what}, and a pull request could reach it"
+            yield Problem(key=name, message=message, found=found, allowed=f'{key}.when without "pull_request"')
+        elif EventKind.MANUAL in stage.when and not stage.publishes:
+            message = f"stage {stage.name!r} has {what}, and a manual run of a pull request's ref could reach it"
+            allowed = f'{key}.when without "manual" (of the default branch and of tags, they count as push and tag)'
+            yield Problem(key=name, message=message, found=found, allowed=allowed)
+
+
+def _role(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
+    if stage.uses == "summary":
+        if not stage.requires.local:
+            message = "a summary runs in the master"
+            yield Problem(key=f"{key}.requires.local", message=message, found="false", allowed="true, or left out")
+        if not stage.always:
+            message = "a summary must also run after failures and skips"
+            yield Problem(key=f"{key}.always", message=message, found="false", allowed="true, or left out")
+    elif stage.requires.local and stage.uses != "release":
+        message = f"uses = {stage.uses!r} works on a checkout, which a local stage never has"
+        yield Problem(key=f"{key}.requires.local", message=message, found="true", allowed="false, or left out")
+    if own.requires.local and (own.requires.os or own.requires.tools):
+        message = "a local stage runs in the master and asks no worker for anything"
+        yield Problem(key=f"{key}.requires", message=message, found="local beside os or tools", allowed="either")
+    if stage.uses == "release" and not stage.publishes:
+        message = "a release is seen outside; runs that publish nothing must skip it"
+        yield Problem(key=f"{key}.publishes", message=message, found="false", allowed="true, or left out")
+    if stage.uses == "release" and not stage.needs:
+        message = "nothing would be released: it takes the artifacts of its needs"
+        allowed = "the stages that build what is released"
+        yield Problem(key=f"{key}.needs", message=message, found="nothing", allowed=allowed, severity="warning")
+
+
+def _tables(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
+    if own.wheel:
+        for variant in own.wheel.variants:
+            if variant not in own.variants:
+                message = f"{variant!r} is no variant of stage {stage.name!r}{did_you_mean(variant, own.variants)}"
+                allowed = listed(own.variants) or f"nothing, while {key}.variants is empty"
+                yield Problem(key=f"{key}.wheel.variants", message=message, found=variant, allowed=allowed)
+    if own.prebuilt and not own.prebuilt.index and not own.prebuilt.find_links:
+        message = "without the index and without find_links there is nowhere to install from"
+        yield Problem(key=f"{key}.prebuilt.index", message=message, found="false", allowed="true, or find_links")
+
+
+def _patterns(stage: Stage, key: str) -> Iterator[Problem]:
+    for name, patterns in (("paths", stage.paths), ("paths_ignore", stage.paths_ignore)):
+        for pattern in patterns:
+            try:
+                pathspec.GitIgnoreSpec.from_lines([pattern])
+            except ValueError:
+                allowed = "patterns as in .gitignore"
+                yield Problem(key=f"{key}.{name}", message="is no pattern", found=pattern, allowed=allowed)

@@ -1,0 +1,100 @@
+"""From settings to Buildbot's configuration: all that ``master.cfg`` does."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from buildbot.plugins import secrets, util
+
+from master.announce import Announcement
+from master.builders import Places, configured_builders, unavailable
+from master.database.engine import engine_kwargs
+from master.fleet import Gate
+from master.force import force_scheduler
+from master.poller import RefPoller
+from master.scheduler import PipelineScheduler, rules_of
+from master.settings import Settings, load, read_secret
+from master.workers import configured_workers
+
+SETTINGS = "settings.toml"
+SECRETS = "secrets"
+ADMIN = "admin"
+ADMIN_PASSWORD = "admin-password"  # noqa: S105 (the secret's name)
+
+
+def configure(basedir: Path) -> dict[str, Any]:
+    """Buildbot's configuration for the master in this folder, from its ``settings.toml`` and ``secrets/``.
+
+    Raises:
+        SettingsError: with everything that is wrong.
+    """
+    settings = load(basedir / SETTINGS)
+    places = Places(basedir=basedir, url=_url(settings))
+    gate = Gate()
+    gate.trust = {name: worker.trust for name, worker in settings.workers.items()}
+    builders = configured_builders(settings, gate, places)
+    names = [builder.name for builder in builders]
+    url = settings.database_url(basedir / SECRETS)
+    master = settings.master
+    scheduler = PipelineScheduler(
+        builderNames=names, settings=settings, unavailable=unavailable, gate=gate, artifacts=places.artifacts
+    )
+    return {
+        "title": master.title,
+        "titleURL": places.url,
+        "buildbotURL": places.url,
+        "buildbotNetUsageData": None,
+        "db": {"db_url": url, "engine_kwargs": engine_kwargs(url)},
+        "protocols": {"pb": {"port": f"tcp:{master.worker_port}:interface={master.worker_listen}"}, "null": {}},
+        "secretsProviders": [secrets.SecretInAFile(dirname=str(basedir / SECRETS))],
+        "workers": configured_workers(settings),
+        "builders": builders,
+        "schedulers": [scheduler, force_scheduler(settings, names)],
+        "change_source": _pollers(settings),
+        "services": [Announcement(master.web_port)],
+        "collapseRequests": False,
+        "logCompressionMethod": "zstd",
+        "configurators": _configurators(settings),
+        "www": _www(settings, basedir),
+    }
+
+
+def _url(settings: Settings) -> str:
+    master = settings.master
+    return master.url.rstrip("/") + "/" if master.url else f"http://{master.web_listen}:{master.web_port}/"
+
+
+def _pollers(settings: Settings) -> list[RefPoller]:
+    project = settings.project
+    if not project.poll_interval:
+        return []
+    return [RefPoller(repository=project.repository, rules=rules_of(settings), pollInterval=project.poll_interval)]
+
+
+def _configurators(settings: Settings) -> list[Any]:
+    janitor = settings.janitor
+    if not janitor.enabled:
+        return []
+    return [
+        util.JanitorConfigurator(
+            logHorizon=timedelta(seconds=janitor.keep_logs),
+            build_data_horizon=timedelta(seconds=janitor.keep_build_data),
+            hour=3,
+        )
+    ]
+
+
+def _www(settings: Settings, basedir: Path) -> dict[str, Any]:
+    master = settings.master
+    password = read_secret(basedir / SECRETS, ADMIN_PASSWORD)
+    return {
+        "port": f"tcp:{master.web_port}:interface={master.web_listen}",
+        "plugins": {"mlc_ci": {}, "waterfall_view": {}, "console_view": {}, "grid_view": {}},
+        "auth": util.UserPasswordAuth({ADMIN: password}),
+        "authz": util.Authz(
+            allowRules=[util.AnyControlEndpointMatcher(role="admins")],
+            roleMatchers=[util.RolesFromUsername(roles=["admins"], usernames=[ADMIN])],
+        ),
+    }

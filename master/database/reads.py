@@ -1,0 +1,163 @@
+"""What the page reads, in a number of queries that does not grow with the number of runs.
+
+Nothing is written here; what the scheduler reads and writes is in :mod:`master.database.store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from buildbot.db.model import Model
+from buildbot.process.results import SKIPPED, SUCCESS
+
+from master.database import store
+from master.database.records import Artifact, AttemptRow, RunRow, run_row
+from master.database.tables import artifacts, runs, stage_attempts
+from master.pipeline import State
+
+# everything but the changed files, which nothing on the page shows and which can be thousands
+_RUN = [c for c in runs.c if c.name != "changed_files"] + [sa.null().label("changed_files")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildPlace:
+    """Where a build is found on Buildbot's own pages, and what it says of itself."""
+
+    builder_id: int
+    number: int
+    doing: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedAttempt:
+    """An attempt with its build; ``build`` is ``None`` before it has one, and once the janitor took it."""
+
+    row: AttemptRow
+    build: BuildPlace | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogPlace:
+    """The log of a step that did not go well, or has not ended."""
+
+    step: str
+    step_number: int
+    log: str
+    slug: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsPage:
+    """Runs, newest first, with the attempts of all of them; ``more`` when older ones were left out."""
+
+    runs: Sequence[RunRow]
+    attempts: Sequence[PlacedAttempt]
+    more: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeRun:
+    """A run with everything that is known of it."""
+
+    run: RunRow
+    attempts: Sequence[PlacedAttempt]
+    artifacts: Mapping[int, Sequence[Artifact]]  #: by attempt
+    logs: Mapping[int, Sequence[LogPlace]]  #: by build
+    journal: Sequence[tuple[float, str]]
+
+
+def runs_page(connection: sa.Connection, *, limit: int, before: int | None = None) -> RunsPage:
+    """The newest runs, or those older than ``before``: two queries."""
+    query = sa.select(*_RUN).order_by(runs.c.id.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(runs.c.id < before)
+    found = [run_row(row) for row in connection.execute(query)]
+    shown = found[:limit]
+    return RunsPage(runs=shown, attempts=_attempts(connection, [run.id for run in shown]), more=len(found) > len(shown))
+
+
+def whole_run(connection: sa.Connection, run_id: int) -> WholeRun | None:
+    """Everything about one run: five queries."""
+    row = connection.execute(sa.select(*_RUN).where(runs.c.id == run_id)).first()
+    if row is None:
+        return None
+    attempts = _attempts(connection, [run_id])
+    return WholeRun(
+        run=run_row(row),
+        attempts=attempts,
+        artifacts=_artifacts(connection, run_id),
+        logs=_logs(connection, [a.row.build_id for a in attempts if a.row.build_id is not None]),
+        journal=store.notes(connection, run_id),
+    )
+
+
+def artifact(connection: sa.Connection, run_id: int, attempt_id: int, name: str) -> Artifact | None:
+    """One accepted file of this run, by the attempt that left it."""
+    a = artifacts.c
+    query = (
+        sa.select(a.name, a.path, a.size, a.sha256)
+        .join(stage_attempts, stage_attempts.c.id == a.attempt_id)
+        .where(stage_attempts.c.run_id == run_id, a.attempt_id == attempt_id, a.name == name)
+    )
+    row = connection.execute(query).first()
+    return Artifact(**row._mapping) if row else None
+
+
+def _attempts(connection: sa.Connection, run_ids: Sequence[int]) -> list[PlacedAttempt]:
+    b = Model.builds
+    query = (
+        sa.select(
+            stage_attempts,
+            b.c.builderid.label("builder_id"),
+            b.c.number.label("build_number"),
+            b.c.state_string.label("doing"),
+        )
+        .select_from(stage_attempts.outerjoin(b, b.c.id == stage_attempts.c.build_id))
+        .where(stage_attempts.c.run_id.in_(run_ids))
+        .order_by(stage_attempts.c.id)
+    )
+    return [_placed(row) for row in connection.execute(query)] if run_ids else []
+
+
+def _placed(row: sa.Row[Any]) -> PlacedAttempt:
+    fields = dict(row._mapping)
+    builder_id, number, doing = (fields.pop(name) for name in ("builder_id", "build_number", "doing"))
+    build = None if number is None else BuildPlace(builder_id=builder_id, number=number, doing=doing or "")
+    return PlacedAttempt(row=AttemptRow(**{**fields, "state": State(fields["state"])}), build=build)
+
+
+def _artifacts(connection: sa.Connection, run_id: int) -> dict[int, list[Artifact]]:
+    a = artifacts.c
+    query = (
+        sa.select(a.attempt_id, a.name, a.path, a.size, a.sha256)
+        .join(stage_attempts, stage_attempts.c.id == a.attempt_id)
+        .where(stage_attempts.c.run_id == run_id)
+        .order_by(a.name)
+    )
+    found: dict[int, list[Artifact]] = {}
+    for row in connection.execute(query):
+        file = Artifact(name=row.name, path=row.path, size=row.size, sha256=row.sha256)
+        found.setdefault(row.attempt_id, []).append(file)
+    return found
+
+
+def _logs(connection: sa.Connection, build_ids: Iterable[int]) -> dict[int, list[LogPlace]]:
+    s, g = Model.steps.c, Model.logs.c
+    query = (
+        sa.select(s.buildid, s.name.label("step"), s.number, g.name.label("log"), g.slug)
+        .join(Model.logs, g.stepid == s.id)
+        .where(
+            s.buildid.in_(list(build_ids)),
+            s.hidden == 0,
+            sa.or_(s.results.is_(None), s.results.not_in([SUCCESS, SKIPPED])),
+        )
+        .order_by(s.buildid, s.number, g.id)
+    )
+    found: dict[int, list[LogPlace]] = {}
+    for row in connection.execute(query):
+        place = LogPlace(step=row.step, step_number=row.number, log=row.log, slug=row.slug)
+        found.setdefault(row.buildid, []).append(place)
+    return found

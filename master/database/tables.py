@@ -1,0 +1,124 @@
+"""The tables of runs and attempts: the truth about every event, kept beside Buildbot's own tables.
+
+Times are seconds since the epoch. Every id of Buildbot's is kept without a foreign key: its janitor may delete
+old builds, and what we know of them stays. A change here needs a migration (``migrations/versions``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+
+class Prose(sa.TypeDecorator[str]):
+    """Text that came from outside, without what a database refuses (NUL, half a surrogate pair): a title or a
+    line of a log must never keep a run from going on."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else value.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+
+
+metadata = sa.MetaData()
+
+inbox = sa.Table(
+    "inbox",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.String(255), nullable=False, unique=True),  # one telling of one event, by its source
+    sa.Column("source", sa.String(32), nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("event", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),  # new, run, ignored, refused
+    sa.Column("outcome", Prose, nullable=False, server_default=""),
+    sa.Column("run_id", sa.Integer),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("event_key", sa.String(640), nullable=False, unique=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("acts_as", sa.String(16), nullable=False),
+    sa.Column("ref", sa.String(255), nullable=False, index=True),
+    sa.Column("head", sa.String(64), nullable=False),
+    sa.Column("base", sa.String(64), nullable=False),
+    sa.Column("pull_request", sa.Integer, nullable=False),
+    sa.Column("tag", sa.String(255), nullable=False),
+    sa.Column("message", Prose, nullable=False),
+    sa.Column("author", Prose, nullable=False),
+    sa.Column("reason", Prose, nullable=False),
+    sa.Column("trusted", sa.Boolean, nullable=False),
+    sa.Column("publish", sa.Boolean, nullable=False),
+    sa.Column("threads", sa.Integer, nullable=False),
+    sa.Column("selected", sa.JSON),
+    sa.Column("changed_files", sa.JSON),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float, index=True),
+    sa.Column("result", sa.String(16), nullable=False, server_default=""),
+    sa.Column("result_reason", Prose, nullable=False, server_default=""),
+    sa.Column("cancelled", Prose, nullable=False, server_default=""),  # why; empty while it is wanted
+)
+
+stage_attempts = sa.Table(
+    "stage_attempts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("stage", sa.String(64), nullable=False),
+    sa.Column("variant", sa.String(64), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", Prose, nullable=False, server_default=""),
+    sa.Column("retryable", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("not_before", sa.Float, nullable=False, server_default="0"),
+    sa.Column("waiting_since", sa.Float, nullable=False, server_default="0"),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("buildset_id", sa.Integer, index=True),
+    sa.Column("request_id", sa.Integer, index=True),
+    sa.Column("build_id", sa.Integer),  # the build that runs it, and once settled the one whose outcome was accepted
+    sa.Column("worker", sa.String(255), nullable=False, server_default=""),
+    sa.Column("withdrawn", Prose, nullable=False, server_default=""),
+    # builds of its request that Buildbot ended as RETRY: counted up to and including build ``counted_build``
+    sa.Column("lost_with_worker", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("lost_with_master", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("counted_build", sa.Integer, nullable=False, server_default="0"),
+    sa.UniqueConstraint("run_id", "stage", "variant", "number", name="uq_stage_attempts_slot"),
+)
+
+artifacts = sa.Table(
+    "artifacts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("attempt_id", sa.Integer, sa.ForeignKey("stage_attempts.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("name", Prose, nullable=False),
+    sa.Column("path", Prose, nullable=False),  # below the artifact folder, with forward slashes
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.UniqueConstraint("attempt_id", "name", name="uq_artifacts_name"),
+)
+
+journal = sa.Table(
+    "journal",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Integer, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("text", Prose, nullable=False),
+)
+
+polled_refs = sa.Table(
+    "polled_refs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("repository", sa.String(512), nullable=False),
+    sa.Column("ref", sa.String(255), nullable=False),
+    sa.Column("head", sa.String(64), nullable=False),
+    sa.UniqueConstraint("repository", "ref", name="uq_polled_refs_ref"),
+)

@@ -1,0 +1,127 @@
+"""A master's folder: made from nothing, brought to this version, started in the foreground.
+
+In it: ``settings.toml``, ``secrets/``, ``buildbot.tac``, the SQLite database (unless settings name another),
+``artifacts/``, ``releases/``, ``twistd.log``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+from buildbot.db import enginestrategy
+
+from master.configure import ADMIN_PASSWORD, SECRETS, SETTINGS
+from master.database import migrate
+from master.errors import UserError
+from master.settings import load
+from master.workers import password_name
+
+_TAC = """\
+# Made by mlc-ci; the settings are in settings.toml.
+from pathlib import Path
+
+from buildbot.master import BuildMaster
+from twisted.application import service
+from twisted.python.log import FileLogObserver, ILogObserver
+from twisted.python.logfile import LogFile
+
+import master
+
+basedir = str(Path(__file__).resolve().parent)
+configfile = str(Path(master.__file__).parent / "master.cfg")
+umask = 0o077
+application = service.Application('buildmaster')  # in Buildbot's spelling: its commands look for it
+logfile = LogFile.fromFullPath(str(Path(basedir) / "twistd.log"), rotateLength=10_000_000, maxRotatedFiles=10)
+application.setComponent(ILogObserver, FileLogObserver(logfile).emit)
+buildmaster = BuildMaster(basedir, configfile, umask)
+buildmaster.setServiceParent(application)
+"""
+
+
+class CannotPrepare(UserError):
+    """The master's folder could not be made or migrated."""
+
+
+def prepare(basedir: Path) -> None:
+    """Complete a master's folder that has its ``settings.toml``: secrets, database, start file.
+
+    Raises:
+        SettingsError: with everything that is wrong in the settings.
+        CannotPrepare: no permission, or the database could not be migrated.
+    """
+    try:
+        settings = load(basedir / SETTINGS)
+        for name in (ADMIN_PASSWORD, *map(password_name, settings.workers)):
+            _generate(basedir / SECRETS, name)
+        _write_if_changed(basedir / "buildbot.tac", _TAC)
+    except OSError as error:
+        raise CannotPrepare(f"{basedir} cannot be prepared: {error}", "choose a folder that you may write to") from None
+    _upgrade(basedir)
+    _migrate(settings.database_url(basedir / SECRETS), basedir)
+
+
+def command(basedir: Path) -> list[str]:
+    """The command that runs the prepared master in the foreground; its log is ``twistd.log``."""
+    pidfile = f"--pidfile={basedir / 'twistd.pid'}"
+    return [script("twistd"), "--nodaemon", "--no_save", pidfile, f"--python={basedir / 'buildbot.tac'}"]
+
+
+def script(name: str) -> str:
+    """A command of the environment that this runs in, whatever the PATH says."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def _generate(folder: Path, name: str) -> None:
+    """Make a secret that is not there yet, readable by its owner alone."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(handle, "w") as file:
+        file.write(secrets.token_urlsafe(24) + "\n")
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def _upgrade(basedir: Path) -> None:
+    """Buildbot's own tables."""
+    upgrade = [script("buildbot"), "upgrade-master", "--quiet", str(basedir)]
+    done = subprocess.run(upgrade, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip()
+        raise CannotPrepare(f"Buildbot's database in {basedir} could not be brought to this version:\n{said}", "")
+
+
+def _migrate(url: str, basedir: Path) -> None:
+    """Our tables, in the same database."""
+    engine = enginestrategy.create_engine(url, basedir=str(basedir))
+    try:
+        with engine.begin() as connection:
+            migrate.upgrade(connection)
+    except migrate.DatabaseNewer as error:
+        raise CannotPrepare(str(error)) from None
+    finally:
+        engine.dispose()
+
+
+def main() -> int:
+    """``python -m master.launch FOLDER``: what :class:`master.site.processes.Site` runs as the master's user."""
+    os.umask(0o077)
+    try:
+        prepare(Path(sys.argv[1]))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

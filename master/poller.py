@@ -1,0 +1,107 @@
+"""Finds events where no webhook can reach the master: asks the repository where its refs point.
+
+What the refs pointed at is kept in the same transaction as the events found, so a master killed in between
+neither loses nor repeats one. The first look at a repository takes it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from buildbot.changes.base import ReconfigurablePollingChangeSource
+from buildbot.util.twisted import async_to_deferred
+from twisted.python import log
+
+from master import triggers
+from master.database import store
+from master.database.tables import polled_refs
+from master.repository import Repository, RepositoryUnreachable
+from master.scheduler import NAME
+from master.triggers import Event, Ignored, Rules
+
+_LOOKED = ""  #: stands among the refs once a repository has been looked at, so that an empty one counts too
+
+
+def moved(known: Mapping[str, str], found: Mapping[str, str], rules: Rules) -> list[Event]:
+    """The events between two looks at a repository's refs, branches first. Pure."""
+    if _LOOKED not in known:
+        return []
+    events = []
+    for ref, head in sorted(found.items()):
+        if known.get(ref) == head or not ref.startswith(("refs/heads/", "refs/tags/", "refs/pull/")):
+            continue
+        if ref.startswith("refs/pull/") and not ref.endswith("/head"):
+            continue
+        event = triggers.from_ref(ref, head, before=known.get(ref, ""))
+        if not isinstance(triggers.classify(event, rules), Ignored):
+            events.append(event)
+    return events
+
+
+class RefPoller(ReconfigurablePollingChangeSource):
+    """Looks at a repository's refs every ``pollInterval`` seconds."""
+
+    compare_attrs = ("repository", "rules", "pollInterval")
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.last_error = ""
+        super().__init__(name="refs", **kwargs)
+
+    def checkConfig(self, *, repository: str, rules: Rules, pollInterval: float) -> None:
+        super().checkConfig(name="refs", pollInterval=pollInterval, pollAtLaunch=True)
+
+    @async_to_deferred
+    async def reconfigService(self, *, repository: str, rules: Rules, pollInterval: float) -> None:
+        self.repository = Repository(repository, Path(self.master.basedir) / "repository.git", self.master.reactor)
+        self.rules = rules
+        await super().reconfigService(name="refs", pollInterval=pollInterval, pollAtLaunch=True)
+
+    def describe(self) -> str:
+        return f"refs of {self.repository.url}"
+
+    @async_to_deferred
+    async def poll(self) -> None:
+        """Buildbot's hook: one look."""
+        try:
+            found = {**await self.repository.refs(), _LOOKED: ""}
+        except RepositoryUnreachable as error:
+            if str(error) != self.last_error:  # once, not once a minute
+                log.msg(f"the repository cannot be asked for its refs: {error}")
+            self.last_error = str(error)
+            return
+        self.last_error = ""
+        known: dict[str, str] = await self.master.db.pool.do(_known, self.repository.url)
+        events = [await self._told(event, found) for event in moved(known, found, self.rules)]
+        if known != found:
+            now = self.master.reactor.seconds()
+            await self.master.db.pool.do_with_transaction(_keep, self.repository.url, found, events, now)
+        scheduler = self.master.scheduler_manager.namedServices.get(NAME)
+        if events and scheduler is not None:
+            scheduler.look_at()
+
+    async def _told(self, event: Event, found: Mapping[str, str]) -> Event:
+        """The event with what the commit is about, and a pull request's base pinned to the default branch."""
+        base = found.get(self.rules.default_ref, "") if event.pull_request else ""
+        details = await self.repository.describe(event.ref, event.head, base or event.before)
+        return replace(event, base=base, message=details.message, author=details.author, changed_files=details.files)
+
+
+def _known(connection: sa.Connection, repository: str) -> dict[str, str]:
+    query = sa.select(polled_refs.c.ref, polled_refs.c.head).where(polled_refs.c.repository == repository)
+    return {row.ref: row.head for row in connection.execute(query)}
+
+
+def _keep(
+    connection: sa.Connection, repository: str, found: Mapping[str, str], events: list[Event], now: float
+) -> None:
+    rows = [{"repository": repository, "ref": ref[:255], "head": head} for ref, head in found.items()]
+    connection.execute(polled_refs.delete().where(polled_refs.c.repository == repository))
+    connection.execute(polled_refs.insert(), rows)
+    for event in events:
+        # the look is part of the key: a ref may come back to where it was
+        key = f"poll:{event.ref}:{event.before[:12]}..{event.head}:{now:.3f}"
+        store.receive(connection, key=key[:255], source="poller", event=event, now=now)

@@ -1,0 +1,104 @@
+"""What the master asks the git repository: where refs point, and what a commit is about. It never checks out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildbot.util import runprocess
+
+_TIMEOUT_S = 120
+
+
+class RepositoryUnreachable(Exception):
+    """Git could not answer; the message is its own, without the noise."""
+
+
+class UnknownRef(Exception):
+    """A name that is no branch, tag or full ref of the repository."""
+
+
+@dataclass(frozen=True)
+class Details:
+    """What a commit is about. ``files`` is ``None`` when it cannot be told what changed."""
+
+    message: str = ""
+    author: str = ""
+    files: tuple[str, ...] | None = None
+
+
+class Repository:
+    """A remote repository, and a small bare one (``cache``) into which single commits are fetched."""
+
+    def __init__(self, url: str, cache: Path, reactor: Any) -> None:
+        self.url = url
+        self.cache = cache
+        self.reactor = reactor
+
+    async def refs(self) -> dict[str, str]:
+        """All branches, tags and pull request heads with the commit each points at (annotated tags peeled).
+
+        Raises:
+            RepositoryUnreachable: with git's message.
+        """
+        output = await self._git("ls-remote", "--", self.url)
+        found: dict[str, str] = {}
+        for line in output.splitlines():
+            sha, _, ref = line.partition("\t")
+            if ref.startswith("refs/"):
+                found[ref.removesuffix("^{}")] = sha  # the peeled line follows the tag's own
+        return found
+
+    async def describe(self, ref: str, head: str, since: str = "") -> Details:
+        """Message and author of ``head``, and the files that changed since the commit ``since`` (from their merge
+        base on). A commit that cannot be fetched is described as nothing: a run does not depend on it."""
+        try:
+            if not (self.cache / "HEAD").exists():
+                await self._git("init", "--quiet", "--bare", str(self.cache))
+            wanted = [ref, since] if since else [ref]
+            await self._git(*self._in_cache, "fetch", "--quiet", "--filter=blob:none", "--", self.url, *wanted)
+            log = await self._git(*self._in_cache, "log", "-1", "--format=%an%x00%B", head)
+            files: tuple[str, ...] | None = None
+            if since:
+                names = await self._git(*self._in_cache, "diff", "--name-only", "-z", f"{since}...{head}")
+                files = tuple(name for name in names.split("\0") if name)
+        except RepositoryUnreachable:
+            return Details()
+        author, _, message = log.partition("\0")
+        return Details(message=message.strip(), author=author, files=files)
+
+    @property
+    def _in_cache(self) -> tuple[str, ...]:
+        return ("--git-dir", str(self.cache))
+
+    async def _git(self, *arguments: str) -> str:
+        environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        result: tuple[int, bytes, bytes] = await runprocess.run_process(
+            self.reactor,
+            ["git", *arguments],
+            env=environment,
+            collect_stdout=True,
+            collect_stderr=True,
+            runtime_timeout=_TIMEOUT_S,
+        )
+        code, output, errors = result
+        if code != 0:
+            said = errors.decode(errors="replace").strip() or f"git {arguments[0]} ended with {code}"
+            raise RepositoryUnreachable(f"{self.url}: {said}")
+        return output.decode(errors="replace")
+
+
+def resolve(refs: dict[str, str], name: str) -> tuple[str, str]:
+    """The full ref that a user's name means, and the commit it points at.
+
+    Raises:
+        UnknownRef: nothing is called so, or more than one thing is.
+    """
+    candidates = [ref for ref in (name, f"refs/heads/{name}", f"refs/tags/{name}") if ref in refs]
+    if not candidates:
+        raise UnknownRef(f"{name!r} is no branch, tag or full ref (refs/…) of the repository")
+    if len(candidates) > 1:
+        raise UnknownRef(f"{name!r} could be {' or '.join(candidates)}: say which in full")
+    return candidates[0], refs[candidates[0]]

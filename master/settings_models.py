@@ -1,0 +1,189 @@
+"""The settings as types: what the TOML file says, read-only, each value of its kind. See :mod:`master.settings`."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import quote
+
+from pydantic import BeforeValidator, Field
+
+from master.errors import SecretUnreadable
+from master.pipeline import NoWorkerPolicy, Pipeline, Stage
+from master.settings_stages import USES, StageSettings, Use
+from master.settings_types import (
+    SECRET_NAME,
+    Count,
+    Duration,
+    Environment,
+    Name,
+    Port,
+    PositiveDuration,
+    Switch,
+    Table,
+    Text,
+    refused,
+)
+
+_SECRET = re.compile(r"\{secret:(" + SECRET_NAME.pattern + r")\}", re.ASCII)
+_DATABASES = ("sqlite:", "postgresql:", "postgresql+psycopg2:")
+_T = TypeVar("_T")
+
+
+def _database(value: object) -> object:
+    if isinstance(value, str):
+        allowed = "sqlite:///FILE, postgresql://USER:{secret:NAME}@HOST/DATABASE, or {secret:NAME} for all of it"
+        if not value.startswith(_DATABASES) and not _SECRET.fullmatch(value):
+            raise refused("is no database that is known here", allowed)
+        if "{secret:" in _SECRET.sub("", value):
+            raise refused("names no secret: letters, digits, _, - and . between {secret: and }", allowed)
+    return value
+
+
+def _web_url(value: object) -> object:
+    if isinstance(value, str) and value and not re.match(r"https?://[^/\s]+", value):
+        raise refused("is no web address", "https://HOST/ or http://HOST:PORT/ (left out: derived from the port)")
+    return value
+
+
+class ProjectSettings(Table):
+    """The repository that is built."""
+
+    name: Name
+    repository: Text  #: URL or local path
+    default_branch: Text = "main"
+    tag_pattern: Text = "v*"
+    submodules: Switch = True
+    poll_interval: Duration = 60.0  #: 0: no poller, events come by webhook only
+    pull_requests: Switch = True  #: whether the poller looks at ``refs/pull/*/head`` too
+
+
+class MasterSettings(Table):
+    title: Text = "mlc-ci"
+    web_listen: Text = "127.0.0.1"
+    web_port: Port = 8010  #: 0: any free one
+    url: Annotated[str, BeforeValidator(_web_url)] = ""
+    worker_listen: Text = "127.0.0.1"
+    worker_port: Port = 9989  #: 0: any free one
+
+
+class DatabaseSettings(Table):
+    url: Annotated[str, BeforeValidator(_database)] = "sqlite:///state.sqlite"
+
+
+class JanitorSettings(Table):
+    """What removes old logs and builds from the database."""
+
+    enabled: Switch = True
+    keep_logs: PositiveDuration = 90 * 86400.0
+    keep_build_data: PositiveDuration = 365 * 86400.0
+
+
+class ThreadsSettings(Table):
+    """How many threads a stage may use, by what the run acts as."""
+
+    pull_request: Annotated[Count, Field(ge=1)] = 2
+    other: Annotated[Count, Field(ge=1)] = 4
+
+
+class SchedulingSettings(Table):
+    """Defaults for every stage, and how often a dying master may repeat a build."""
+
+    queue_timeout: PositiveDuration = 6 * 3600.0
+    no_worker: NoWorkerPolicy = "wait"
+    infrastructure_retries: Count = 2
+    master_restarts: Count = 10
+
+
+class WorkerSettings(Table):
+    trust: Literal["trusted", "untrusted"]
+    os: Literal["linux", "windows"] = "linux"
+    provides: frozenset[str] = frozenset()
+    max_builds: Annotated[Count, Field(ge=1)] = 1
+    local: Switch = False  #: ``mlc-ci up`` starts it, on the master's machine
+
+
+class Settings(Table):
+    """Everything the master is told."""
+
+    project: ProjectSettings
+    master: MasterSettings = MasterSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    janitor: JanitorSettings = JanitorSettings()
+    environment: Environment = Field(default_factory=dict)
+    threads: ThreadsSettings = ThreadsSettings()
+    scheduling: SchedulingSettings = SchedulingSettings()
+    workers: Mapping[str, WorkerSettings] = Field(default_factory=dict)
+    stages: Annotated[Mapping[str, StageSettings], Field(min_length=1)]
+
+    def pipeline(self) -> Pipeline:
+        """The stage graph; ``ValueError`` when it is none (:func:`master.settings.load` has refused those)."""
+        return Pipeline(stages=tuple(self.stage(name) for name in self.stages))
+
+    def stage(self, name: str) -> Stage:
+        """One stage with every default filled in: from its ``uses``, then from ``[scheduling]``."""
+        own, scheduling = self.stages[name], self.scheduling
+        used = own.used(name)
+        use = USES.get(used, Use())
+        timeout = own.timeout or use.timeout
+        return Stage(
+            name=name,
+            uses=used,
+            needs=own.needs,
+            when=own.when or use.when,
+            paths=own.paths,
+            paths_ignore=own.paths_ignore,
+            requires=own.required(name),
+            variants=own.variants or ("",),
+            continue_on_error=_first(own.continue_on_error, use.continue_on_error),
+            always=_first(own.always, use.always),
+            publishes=_first(own.publishes, use.publishes),
+            no_worker=own.no_worker or scheduling.no_worker,
+            queue_timeout=own.queue_timeout or scheduling.queue_timeout,
+            timeout=timeout,
+            silence_timeout=own.silence_timeout or min(timeout, 20 * 60.0),
+            infrastructure_retries=_first(own.infrastructure_retries, scheduling.infrastructure_retries),
+            secrets=own.secrets,
+            permissions=dict(own.permissions),
+        )
+
+    def environment_for(self, stage: str, *, workspace: str) -> dict[str, str]:
+        """Variables for every command of a stage; ``workspace`` is the stage's own folder on the worker."""
+        merged = {**self.environment, **self.stages[stage].environment}
+        return {name: value.replace("{workspace}", workspace) for name, value in merged.items()}
+
+    def database_url(self, secrets_folder: Path) -> str:
+        """The database's URL with every ``{secret:NAME}`` replaced by that file of the secrets folder.
+
+        Inside a URL the secret is percent-encoded; a value that is nothing but ``{secret:NAME}`` is taken as it is.
+        Raises :class:`SecretUnreadable`.
+        """
+        url = self.database.url
+        if whole := _SECRET.fullmatch(url):
+            return read_secret(secrets_folder, whole[1])
+        return _SECRET.sub(lambda found: quote(read_secret(secrets_folder, found[1]), safe=""), url)
+
+
+def read_secret(folder: Path, name: str) -> str:
+    """One secret, without its trailing newline. Raises :class:`SecretUnreadable`."""
+    file = folder / name
+    try:
+        mode, text = file.stat().st_mode, file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SecretUnreadable(
+            f"secret {name!r} cannot be read from {file}: {reason}",
+            f"put it there, readable by its owner alone: install -m 600 /dev/stdin {file}",
+        ) from None
+    if stat.S_IMODE(mode) & 0o077:
+        raise SecretUnreadable(f"secret {name!r} in {file} can be read by others", f"chmod 600 {file}")
+    if not text:
+        raise SecretUnreadable(f"secret {name!r} in {file} is empty", "write the secret into it")
+    return text
+
+
+def _first(value: _T | None, default: _T) -> _T:
+    return default if value is None else value

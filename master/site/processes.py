@@ -1,0 +1,227 @@
+"""The processes of a site: started, waited for, ended by their pid."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from master import announce, launch
+from master.configure import SECRETS, SETTINGS
+from master.errors import UserError
+from master.settings import Settings, load
+from master.site import files
+from master.site.owners import Owner, Owners
+from master.workers import password_name
+
+_POLL_S = 0.05
+_START_S = 90.0
+_STOP_S = 30.0
+
+
+class NotStarted(UserError):
+    """A process ended, or did not become ready, instead of running."""
+
+
+@dataclass
+class Process:
+    """One process of the site. ``log`` is where its output, and what to read when it fails, goes."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    environment: Mapping[str, str]
+    owner: Owner | None = None
+    running: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Start it in a process group of its own, so that a Ctrl-C reaches only whoever stops it in order."""
+        who = self.owner.popen_arguments if self.owner else {}
+        with self.log.open("ab") as log:
+            self.running = subprocess.Popen(
+                self.command,
+                cwd=self.log.parent,  # twistd imports from where it stands: nothing there may look like a package
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **who,
+            )
+
+    @property
+    def exit_code(self) -> int | None:
+        """``None`` while it runs."""
+        return self.running.poll() if self.running else 0
+
+    def stop(self, sign: int = signal.SIGTERM) -> None:
+        """End it and wait; a process that does not end in time is killed."""
+        if self.running is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.running.send_signal(sign)
+        try:
+            self.running.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.running.kill()
+            self.running.wait()
+        self.running = None
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+        except OSError:
+            return ""
+
+
+class Site:
+    """A master and its local workers in one folder: ``FOLDER/master``, ``FOLDER/workers/NAME``.
+
+    Args:
+        folder: made when it is not there.
+        settings_file: the settings of a new master; a master that is there keeps its own.
+        overrides: ``MLC_CI_…`` variables for the master.
+        owners: whom master and workers run as.
+    """
+
+    def __init__(
+        self, folder: Path, settings_file: Path, *, overrides: Mapping[str, str] | None = None, owners: Owners
+    ) -> None:
+        self.folder = folder
+        self.settings_file = settings_file
+        self.owners = owners
+        self.environment = {**os.environ, **(overrides or {})}
+        self.processes: list[Process] = []
+
+    @property
+    def basedir(self) -> Path:
+        return self.folder / "master"
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.basedir / SETTINGS, self.environment)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """What the running master announced: ``web`` and ``worker``."""
+        ports: dict[str, int] = json.loads((self.basedir / announce.FILE).read_text())
+        return ports
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['web']}/"
+
+    def prepare(self) -> None:
+        """Make the folders, the secrets and the database, each as its owner.
+
+        Raises:
+            NotStarted: with what the master's preparation said.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.owners.open_for_all(self.folder)
+        for folder in (self.folder / "logs", self.folder / "workers"):
+            folder.mkdir(exist_ok=True, mode=0o755)
+        owner = self.owners.master
+        files.folder(self.basedir, owner)
+        settings = self.basedir / SETTINGS
+        if not settings.exists():
+            files.write(settings, self.settings_file.read_text(), owner)
+        done = subprocess.run(
+            [sys.executable, "-m", "master.launch", str(self.basedir)],
+            env=self.environment,
+            cwd=self.folder / "logs",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            **(owner.popen_arguments if owner else {}),
+        )
+        if done.returncode != 0:
+            raise NotStarted(f"{self.basedir} could not be prepared:\n{(done.stdout + done.stderr).strip()}")
+
+    def start_master(self) -> Process:
+        """Start the master and wait until its page and its workers' port are open."""
+        (self.basedir / announce.FILE).unlink(missing_ok=True)
+        process = Process(
+            name="master",
+            command=launch.command(self.basedir),
+            log=self.folder / "logs" / "master.log",
+            environment=self.environment,
+            owner=self.owners.master,
+        )
+        self._run(process)
+        self.wait_until((self.basedir / announce.FILE).exists, process, "open its ports")
+        return process
+
+    def start_worker(self, name: str) -> Process:
+        """Start one local worker, as the owner for its trust."""
+        owner = self.owners.worker(self.settings.workers[name].trust)
+        folder = self.folder / "workers" / name
+        files.folder(folder, owner)
+        files.write(folder / "password", (self.basedir / SECRETS / password_name(name)).read_text(), owner)
+        config = {"name": name, "host": "127.0.0.1", "port": self.ports["worker"]}
+        files.write(folder / "worker.json", json.dumps(config, indent=2) + "\n", owner)
+        process = Process(
+            name=name,
+            command=[launch.script("mlc-ci-worker"), "start", str(folder)],
+            log=self.folder / "logs" / f"{name}.log",
+            environment={**self.environment, "HOME": str(folder), **({"USER": owner.name} if owner else {})},
+            owner=owner,
+        )
+        self._run(process)
+        return process
+
+    def local_workers(self) -> list[str]:
+        """The workers that the settings say are started here."""
+        return [name for name, worker in self.settings.workers.items() if worker.local]
+
+    def stop(self) -> None:
+        """End every process, workers first."""
+        while self.processes:
+            self.processes.pop().stop()
+
+    def failed(self) -> Process | None:
+        """A process that has ended although nobody stopped it."""
+        return next((p for p in self.processes if p.exit_code is not None), None)
+
+    def wait_until(self, condition: Callable[[], bool], process: Process, what: str) -> None:
+        """Wait for a condition that a process brings about.
+
+        Raises:
+            NotStarted: the process ended, or the condition did not come true in time.
+        """
+        until = time.monotonic() + _START_S
+        while not condition():
+            if process.exit_code is not None:
+                raise NotStarted(
+                    f"{process.name} ended with {process.exit_code}:\n{process.last_words()}", f"see {process.log}"
+                )
+            if time.monotonic() > until:
+                raise NotStarted(f"{process.name} did not {what} within {_START_S:g} s", f"see {process.log}")
+            time.sleep(_POLL_S)
+
+    def _run(self, process: Process) -> None:
+        self.processes = [p for p in self.processes if p.name != process.name]
+        self.processes.append(process)
+        process.start()
+
+
+@contextlib.contextmanager
+def running(site: Site) -> Iterator[Site]:
+    """A prepared site with its master and local workers, ended on the way out whatever happens."""
+    try:
+        site.prepare()
+        site.start_master()
+        for name in site.local_workers():
+            site.start_worker(name)
+        yield site
+    finally:
+        site.stop()
