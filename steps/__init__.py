@@ -1,0 +1,36 @@
+"""What a build of each stage does on its worker: one module per ``uses``, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from master.pipeline import Stage
+from master.settings import Settings
+from steps import build_linux, commands, test
+
+_BUILDERS: Mapping[str, Callable[[Stage, str, Settings], list[Any]]] = {
+    "test": lambda stage, _variant, settings: test.build_steps(stage, settings),
+    "build-linux": build_linux.build_steps,
+    "commands": commands.build_steps,
+}
+
+AVAILABLE = frozenset(_BUILDERS)  #: every ``uses`` that has steps for a worker
+
+AVAILABLE = frozenset(_BUILDERS)  #: what :func:`build_steps` knows
+
+
+class UnavailableStage(Exception):
+    """No steps are known for what a stage uses: it is served by no worker."""
+
+
+def build_steps(stage: Stage, variant: str, settings: Settings) -> list[Any]:
+    """The Buildbot steps of one stage and variant.
+
+    ``release`` and ``summary`` are the master's own. Raises :class:`UnavailableStage`.
+    """
+    try:
+        build = _BUILDERS[stage.uses]
+    except KeyError:
+        raise UnavailableStage(f"stage {stage.name} uses {stage.uses!r}, which no worker can do yet") from None
+    return build(stage, variant, settings)

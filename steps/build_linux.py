@@ -1,0 +1,149 @@
+"""The build-linux stage: from a clean checkout to one wheel that says what it is, repaired, and imported once.
+
+Each step exists because a wheel was once published without it: tools missing half an hour into the build, a version
+fallback nobody noticed, a stale ``config.cmake`` (MLC-LLM's scripts append to it), an unrepaired wheel left by a failed
+repair, a wheel that installs and does not import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from buildbot.process.properties import Interpolate
+from buildbot.process.results import SUCCESS
+from buildbot.steps.worker import CompositeStepMixin
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+from twisted.internet import defer
+
+from master.pipeline import Stage
+from master.settings import Settings
+from master.settings_stages import WheelSettings
+from steps.classify import FailureClass
+from steps.command import Command, Frame
+from steps.source import checkout
+from steps.upload import UnsafeName, file_name, upload_artifacts
+
+BUILT, REPAIRED = "dist", "wheelhouse"  #: folders in the checkout
+ENVIRONMENT = "../wheel-environment"  #: where the wheel is imported, beside the checkout
+PYTHON = f"{ENVIRONMENT}/bin/python"
+TOOLS = ("git", "cmake", "ninja", "cargo", "c++/g++/clang++")  #: a/b: one of them is enough
+REPAIR_TOOLS = ("auditwheel", "patchelf")
+
+
+def build_steps(stage: Stage, variant: str, settings: Settings) -> list[Any]:
+    wheel = settings.stages[stage.name].wheel
+    if wheel is None:
+        raise ValueError(f"stage {stage.name} builds a wheel and has no [stages.{stage.name}.wheel]")
+    frame = Frame.of(stage, settings)
+    limits = frame.limits()
+    config = f"{wheel.directory}/config.cmake"
+    tools = [*TOOLS, *(REPAIR_TOOLS if wheel.repair else ())]
+    folder = REPAIRED if wheel.repair else BUILT
+    steps: list[Any] = [
+        checkout(frame, submodules=settings.project.submodules),
+        Command(name="tools", command=["mlc-ci-worker", "tools", *tools], **limits),
+        Command(name="clean", command=["rm", "-rf", "--", BUILT, REPAIRED, config], **limits),
+        Command(name="version", command=stamp_command(wheel), **limits),
+        Command(
+            name="config.cmake", command=["tee", config], initialStdin=config_cmake(wheel.config_for(variant)), **limits
+        ),
+        WheelCommand(name="wheel", command=wheel_command(wheel), folder=BUILT, **limits),
+    ]
+    if wheel.repair:
+        steps.append(
+            WheelCommand(name="repair", command=repair_command(wheel), folder=REPAIRED, repaired=True, **limits)
+        )
+    path = Interpolate(f"{folder}/%(prop:wheel)s")
+    # Without imports to try, its dependencies (for MLC-LLM some gigabytes) prove nothing.
+    install = [PYTHON, "-m", "pip", "install", *([] if wheel.imports else ["--no-deps"]), path, *wheel.import_needs]
+    steps += [
+        Command(name="environment", command=["python3", "-m", "venv", "--clear", ENVIRONMENT], **limits),
+        Command(name="install", command=install, **limits),
+        Command(name="imports", command=imports_command(wheel), **limits),
+        upload_artifacts(frame, [f"{folder}/*.whl"]),
+    ]
+    return steps
+
+
+def stamp_command(wheel: WheelSettings) -> list[Any]:
+    script = ["--script", wheel.version_script] if wheel.version_script else []
+    return ["mlc-ci-worker", "stamp", "--directory", wheel.directory, *script, Interpolate("--tag=%(prop:tag)s")]
+
+
+def wheel_command(wheel: WheelSettings) -> list[str]:
+    where = wheel.directory if wheel.directory.startswith((".", "/")) else f"./{wheel.directory}"
+    return ["python3", "-m", "pip", "wheel", "--no-deps", "--wheel-dir", BUILT, where, "-v"]
+
+
+def repair_command(wheel: WheelSettings) -> list[Any]:
+    excluded = [word for name in wheel.exclude for word in ("--exclude", name)]
+    return ["auditwheel", "repair", "--wheel-dir", REPAIRED, *excluded, Interpolate(f"{BUILT}/%(prop:wheel)s")]
+
+
+def imports_command(wheel: WheelSettings) -> list[str]:
+    command = ["mlc-ci-worker", "imports", "--python", PYTHON]
+    for library in wheel.libraries:
+        command += ["--file", f"{wheel.package}/{library}"]
+    for module in wheel.imports:
+        command += ["--import", module]
+    return command
+
+
+def config_cmake(options: Mapping[str, str]) -> str:
+    """The text of ``config.cmake``. ``$`` stays as it is, so that a value may name another variable."""
+    return "".join(f"set({name} {_cmake_argument(value)})\n" for name, value in options.items())
+
+
+def _cmake_argument(value: str) -> str:
+    if value and all(character.isalnum() or character in "_./:+-" for character in value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def wheel_problem(names: list[str], folder: str, tag: str, *, repaired: bool) -> str:
+    """What is wrong with the wheels that a command left in a folder, by their names alone; empty: nothing."""
+    if len(names) != 1:
+        found = ", ".join(sorted(names)) or "none"
+        return f"{folder} must hold exactly one wheel after this; found: {found}"
+    try:
+        name, version, _, tags = parse_wheel_filename(names[0])
+    except (InvalidWheelFilename, InvalidVersion) as error:
+        return str(error)
+    platforms = {tag.platform for tag in tags}
+    if repaired and (bare := sorted(platform for platform in platforms if platform.startswith("linux_"))):
+        return f"{names[0]} still says {bare[0]}: the repair did not happen"
+    if tag:
+        try:
+            wanted = Version(tag)
+        except InvalidVersion:
+            return f"tag {tag} is no version (PEP 440): it cannot be released"
+        if version != wanted:
+            return f"tag {tag} was built as {name} {version}, not {wanted}"
+    return ""
+
+
+class WheelCommand(CompositeStepMixin, Command):
+    """A command that has to leave exactly one wheel in ``folder``; the build property ``wheel`` gets its name."""
+
+    def __init__(self, *, folder: str, repaired: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.folder = folder
+        self.repaired = repaired
+
+    @defer.inlineCallbacks
+    def accept(self) -> Generator[Any, Any, int]:
+        paths = yield self.runGlob(self.build.path_module.join(str(self.workdir), self.folder, "*.whl"))
+        try:
+            names = [file_name(path) for path in paths]
+        except UnsafeName as error:
+            return self.blame(FailureClass.CODE, str(error))
+        tag = str(self.getProperty("tag") or "")
+        if problem := wheel_problem(names, self.folder, tag, repaired=self.repaired):
+            return self.blame(FailureClass.CODE, problem)
+        self.setProperty("wheel", names[0], "step")
+        self.descriptionDone = [names[0]]
+        result: int = SUCCESS
+        return result

@@ -1,0 +1,197 @@
+"""The step that every other one is made of: one command on the worker, within limits, its failure classed."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from buildbot.interfaces import IRenderable
+from buildbot.process.buildstep import BuildStep, ShellMixin
+from buildbot.process.logobserver import LogObserver
+from buildbot.process.results import FAILURE, SUCCESS
+from buildbot.util import ComparableMixin
+from twisted.internet import defer
+from zope.interface import implementer
+
+from master.pipeline import Stage
+from master.settings import Settings
+from steps.classify import FailureClass, Limit, OutputReader, Verdict
+
+_STARTED = "mlc_ci_started"  # attribute of a build: when its first command started, on the reactor's clock
+
+#: In every command, unless the settings say otherwise.
+BASE_ENVIRONMENT: Mapping[str, str] = {
+    "LC_ALL": "C.UTF-8",  # the classification reads English
+    "PYTHONUNBUFFERED": "1",  # else a silent build looks hung
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+}
+
+
+@implementer(IRenderable)
+class StageEnvironment(ComparableMixin):
+    """A stage's variables for one build: the settings' with ``{workspace}`` filled in, and its number of threads."""
+
+    compare_attrs = ("templates", "more")
+
+    def __init__(self, templates: Mapping[str, str], more: Mapping[str, str] | None = None) -> None:
+        self.templates = dict(templates)
+        self.more = dict(more or {})
+
+    def getRenderingFor(self, properties: Any) -> dict[str, str]:
+        threads = str(properties.getProperty("threads") or 2)
+        workspace = str(properties.getProperty("builddir") or "..")
+        return {
+            **BASE_ENVIRONMENT,
+            "NUM_THREADS": threads,
+            "CMAKE_BUILD_PARALLEL_LEVEL": threads,
+            **{name: value.replace(_WORKSPACE, workspace) for name, value in self.templates.items()},
+            **self.more,
+        }
+
+
+_WORKSPACE = "{workspace}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What all steps of one stage share."""
+
+    environment: StageEnvironment
+    silence_timeout: float
+    timeout: float
+    continue_on_error: bool
+
+    @classmethod
+    def of(cls, stage: Stage, settings: Settings) -> Frame:
+        return cls(
+            environment=StageEnvironment(settings.environment_for(stage.name, workspace=_WORKSPACE)),
+            silence_timeout=stage.silence_timeout,
+            timeout=stage.timeout,
+            continue_on_error=stage.continue_on_error,
+        )
+
+    def with_environment(self, more: Mapping[str, str]) -> Frame:
+        """The same with further variables, which nothing overrides."""
+        environment = self.environment
+        return replace(self, environment=StageEnvironment(environment.templates, {**environment.more, **more}))
+
+    def outcome(self) -> dict[str, bool]:
+        """How a failed step counts. A stage that may fail halts just the same, and its build ends with warnings."""
+        return {
+            "haltOnFailure": True,
+            "flunkOnFailure": not self.continue_on_error,
+            "warnOnFailure": self.continue_on_error,
+        }
+
+    def limits(self) -> dict[str, Any]:
+        """For the constructor of a :class:`Command`."""
+        return {
+            **self.outcome(),
+            "env": self.environment,
+            "timeout": self.silence_timeout,
+            "maxTime": self.timeout,
+            "logEnviron": False,
+        }
+
+
+class FailureMixin:
+    """For steps that say whose fault their failure is: build properties, and the summary on the page."""
+
+    failure: Verdict | None = None
+
+    def failed(self, verdict: Verdict) -> int:
+        self.failure = verdict
+        step: Any = self
+        step.setProperty("failure_class", str(verdict.failure_class), "step")
+        step.setProperty("failure_reason", verdict.reason, "step")
+        if verdict.line is not None:
+            step.setProperty("failure_line", verdict.line, "step")
+        result: int = FAILURE
+        return result
+
+    def blame(self, failure_class: FailureClass, reason: str) -> int:
+        return self.failed(Verdict(failure_class=failure_class, reason=reason))
+
+    def getResultSummary(self) -> dict[str, str]:
+        step: Any = self
+        if self.failure is None:
+            summary: dict[str, str] = super().getResultSummary()  # type: ignore[misc]  # of the step this is mixed into
+            return summary
+        text = f"{step.name} failed ({self.failure.failure_class}): {self.failure.reason}"
+        return {"step": step.build.properties.cleanupTextFromSecrets(text)}
+
+
+class _Reading(LogObserver):
+    """Hands a log's lines to an :class:`OutputReader` and to the step, one by one."""
+
+    def __init__(self, step: Command) -> None:
+        super().__init__()
+        self.command = step
+
+    def gotData(self, stream: str | None, data: str | None) -> None:
+        if data is None:
+            return
+        for line in data.removesuffix("\n").split("\n"):
+            self.command.reader.read(line, header=stream == "h")
+            if stream != "h":
+                self.command.line_received(line)
+
+
+class Command(FailureMixin, ShellMixin, BuildStep):
+    """One command. ``timeout`` is the silence it may keep, ``maxTime`` what the whole stage may take, in seconds.
+
+    A failure sets the build properties ``failure_class``, ``failure_reason`` and, where a line of the log says it,
+    ``failure_line`` (from 0). A lost worker stays Buildbot's business: its build is retried as it is.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs = self.setupShellMixin(kwargs)
+        super().__init__(**kwargs)
+        self.reader = OutputReader()
+        self.addLogObserver("stdio", _Reading(self))
+
+    def line_received(self, line: str) -> None:
+        """One line of output, for subclasses."""
+
+    def accept(self) -> Any:
+        """What becomes of a command that ended well: a result, or a Deferred of one. For subclasses."""
+        return SUCCESS
+
+    def judge(self, exit_code: int | None, limit: Limit | None, limit_value: float | None) -> Verdict:
+        """The verdict over a command that failed. For subclasses that know more than its exit code."""
+        return self.reader.verdict(exit_code, limit, limit_value)
+
+    def time_left(self) -> float | None:
+        """Seconds until the stage's time limit: all its commands share one."""
+        if self.maxTime is None:
+            return None
+        now: float = self.master.reactor.seconds()
+        started: float = self.build.__dict__.setdefault(_STARTED, now)
+        return max(1.0, float(self.maxTime) - (now - started))
+
+    @defer.inlineCallbacks
+    def run(self) -> Generator[Any, Any, int]:
+        command = yield self.makeRemoteShellCommand(maxTime=self.time_left())
+        yield self.runCommand(command)
+        result: int = command.results()
+        if result == FAILURE:
+            limit = {
+                "timeout_without_output": (Limit.SILENCE, self.timeout),
+                "timeout": (Limit.TIME, self.maxTime),
+                "max_lines_failure": (Limit.LINES, self.max_lines),
+            }.get(command.remote_failure_reason, (None, None))
+            return self.failed(self.judge(command.rc, *limit))
+        if result == SUCCESS:
+            result = yield defer.maybeDeferred(self.accept)
+        return result
+
+    def getCurrentSummary(self) -> dict[str, str]:
+        return {"step": f"{self.name} …"}
+
+    def getResultSummary(self) -> dict[str, str]:
+        if self.failure is None and self.results == SUCCESS and self.descriptionDone is None:
+            return {"step": str(self.name)}
+        return super().getResultSummary()

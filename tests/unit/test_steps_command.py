@@ -1,0 +1,324 @@
+"""Steps with upstream's harness: what each sends to the worker, and what each answer makes of the build."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from buildbot.process.results import CANCELLED, FAILURE, RETRY, SUCCESS, WARNINGS, computeResultAndTermination
+from buildbot.test.reactor import TestReactorMixin
+from buildbot.test.steps import ExpectGlob, ExpectShell, TestBuildStepMixin
+from twisted.internet import defer, error
+from twisted.python.failure import Failure
+from twisted.trial import unittest
+
+from master.settings_stages import PytestSettings
+from steps.build_linux import WheelCommand
+from steps.command import Command, Frame, StageEnvironment
+from steps.source import checkout
+from steps.test import Pytest
+
+FRAME = Frame(environment=StageEnvironment({}), silence_timeout=60, timeout=600, continue_on_error=False)
+PROPERTIES = {
+    "repository": "https://example.org/x.git",
+    "head_sha": "a" * 40,
+    "base_sha": "",
+    "pull_request": 0,
+    "ref": "refs/heads/main",
+    "tag": "",
+    "threads": 4,
+    "builddir": "/w/bldr",
+}
+EXPECTED_ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "PYTHONUNBUFFERED": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "NUM_THREADS": "4",
+    "CMAKE_BUILD_PARALLEL_LEVEL": "4",
+}
+
+
+class StepCase(TestBuildStepMixin, TestReactorMixin, unittest.TestCase):  # type: ignore[misc]
+    @defer.inlineCallbacks
+    def setUp(self) -> Generator[Any, Any, None]:
+        self.setup_test_reactor()
+        yield self.setup_test_build_step()
+
+    def with_step(self, step: Any, **properties: Any) -> Any:
+        made = self.setup_step(step)
+        for name, value in {**PROPERTIES, **properties}.items():
+            self.build.setProperty(name, value, "test")
+        return made
+
+    def shell(self, command: Any, *, max_time: float = 600, env: dict[str, str] | None = None, **more: Any) -> Any:
+        return ExpectShell(
+            workdir="wkdir",
+            command=command,
+            env=EXPECTED_ENVIRONMENT if env is None else env,
+            timeout=60,
+            max_time=max_time,
+            log_environ=False,
+            **more,
+        )
+
+
+class TestCommand(StepCase):
+    def command(self, frame: Frame = FRAME, **more: Any) -> Command:
+        return Command(name="make", command=["make"], **{**frame.limits(), **more})
+
+    def test_runs_within_limits_and_with_the_builds_threads(self) -> Any:
+        self.with_step(self.command())
+        self.expect_commands(self.shell(["make"]).exit(0))
+        self.expect_outcome(SUCCESS, "make")
+        self.expect_no_property("failure_class")
+        return self.run_step()
+
+    def test_settings_variables_are_filled_in_and_win(self) -> Any:
+        environment = StageEnvironment({"CCACHE_DIR": "{workspace}/.ccache", "LC_ALL": "C"}, {"X": "1"})
+        frame = Frame(environment=environment, silence_timeout=60, timeout=600, continue_on_error=False)
+        self.with_step(self.command(frame))
+        expected = {**EXPECTED_ENVIRONMENT, "CCACHE_DIR": "/w/bldr/.ccache", "LC_ALL": "C", "X": "1"}
+        self.expect_commands(self.shell(["make"], env=expected).exit(0))
+        self.expect_outcome(SUCCESS)
+        return self.run_step()
+
+    def test_a_failure_of_the_code_is_classed_and_shown(self) -> Any:
+        self.with_step(self.command())
+        self.expect_commands(self.shell(["make"]).stdout("all well\n").stderr("a.cc:1:2: error: bad\n").exit(2))
+        self.expect_outcome(FAILURE, "make failed (code): a.cc:1:2: error: bad")
+        self.expect_property("failure_class", "code")
+        self.expect_property("failure_reason", "a.cc:1:2: error: bad")
+        self.expect_property("failure_line", 1)
+        return self.run_step()
+
+    def test_a_full_disk_is_infrastructure(self) -> Any:
+        self.with_step(self.command())
+        self.expect_commands(self.shell(["make"]).stderr("ld: No space left on device\n").exit(1))
+        self.expect_outcome(FAILURE)
+        self.expect_property("failure_class", "infrastructure")
+        return self.run_step()
+
+    def test_a_killed_command_is_infrastructure(self) -> Any:
+        self.with_step(self.command())
+        self.expect_commands(self.shell(["make"]).log("stdio", header="process killed by signal 9\n").exit(-1))
+        self.expect_outcome(FAILURE)
+        self.expect_property("failure_class", "infrastructure")
+        self.expect_property("failure_reason", "killed by SIGKILL, most likely because memory ran out")
+        return self.run_step()
+
+    def test_silence_names_its_limit_and_value(self) -> Any:
+        self.with_step(self.command())
+        answer = self.shell(["make"]).stdout("hm\n").update("failure_reason", "timeout_without_output").exit(-1)
+        self.expect_commands(answer)
+        self.expect_outcome(FAILURE)
+        self.expect_property("failure_class", "code")
+        self.expect_property("failure_reason", "silence timeout: no output for 60 seconds; its last line: hm")
+        return self.run_step()
+
+    def test_too_long_names_its_limit_and_value(self) -> Any:
+        self.with_step(self.command())
+        self.expect_commands(self.shell(["make"]).update("failure_reason", "timeout").exit(-1))
+        self.expect_outcome(FAILURE, "make failed (code): time limit: not done after 600 seconds")
+        return self.run_step()
+
+    def test_all_commands_of_a_build_share_one_time_limit(self) -> Any:
+        self.with_step(self.command())
+        self.with_step(self.command())
+        first = self.shell(["make"]).behavior(lambda _command: self.reactor.advance(100)).exit(0)
+        self.expect_commands(first, self.shell(["make"], max_time=499).exit(0))  # the harness adds a second
+        self.expect_outcome(SUCCESS)
+        self.expect_outcome(SUCCESS)
+        return self.run_step()
+
+    def test_a_lost_worker_stays_a_retry(self) -> Any:
+        self.with_step(self.command())
+        self.expect_commands(self.shell(["make"]).error(error.ConnectionLost()))
+        self.expect_outcome(RETRY)
+        self.expect_no_property("failure_class")
+        return self.run_step()
+
+    def test_a_lost_worker_while_a_command_runs_stays_a_retry(self) -> Any:
+        self.with_step(self.command())
+
+        def lose(command: Any) -> None:
+            command.interrupt(Failure(error.ConnectionLost()))
+
+        self.expect_commands(self.shell(["make"]).behavior(lose).break_connection())
+        self.expect_outcome(RETRY)
+        self.expect_no_property("failure_class")
+        return self.run_step()
+
+    def test_a_cancelled_command_has_no_failure(self) -> Any:
+        self.with_step(self.command())
+        self.interrupt_nth_remote_command(0)
+        expected = self.shell(["make"]).exit(-1)
+        expected.interrupted = True
+        self.expect_commands(expected)
+        self.expect_outcome(CANCELLED)
+        self.expect_no_property("failure_class")
+        return self.run_step()
+
+    def test_a_failed_step_fails_its_build_and_halts_it(self) -> None:
+        step = self.with_step(self.command())
+        assert computeResultAndTermination(step, FAILURE, SUCCESS) == (FAILURE, True)
+
+    def test_a_stage_that_may_fail_halts_too_and_ends_with_warnings(self) -> None:
+        frame = Frame(environment=StageEnvironment({}), silence_timeout=60, timeout=600, continue_on_error=True)
+        step = self.with_step(self.command(frame))
+        assert computeResultAndTermination(step, FAILURE, SUCCESS) == (WARNINGS, True)
+
+    def test_steps_of_the_same_settings_are_equal(self) -> None:
+        # Buildbot rebuilds a builder at each reconfig whose factory differs.
+        same = Frame(environment=StageEnvironment({}), silence_timeout=60, timeout=600, continue_on_error=False)
+        assert self.command() == self.command(same)
+        assert checkout(FRAME, submodules=True) == checkout(same, submodules=True)
+        assert checkout(FRAME, submodules=True) != checkout(same, submodules=False)
+
+
+class TestCheckout(StepCase):
+    def test_a_push_checks_out_its_head(self) -> Any:
+        self.with_step(checkout(FRAME, submodules=True))
+        command = ["mlc-ci-worker", "checkout", "--url=https://example.org/x.git", f"--head={'a' * 40}"]
+        self.expect_commands(self.shell([*command, "--ref=refs/heads/main", "--submodules", "--directory=."]).exit(0))
+        self.expect_outcome(SUCCESS, "checkout")
+        return self.run_step()
+
+    def test_a_pull_request_is_merged_into_its_base(self) -> Any:
+        self.with_step(
+            checkout(FRAME, submodules=False), base_sha="b" * 40, pull_request=7, ref="refs/pull/7/head; rm -rf /"
+        )
+        command = ["mlc-ci-worker", "checkout", "--url=https://example.org/x.git", f"--head={'a' * 40}"]
+        command += [f"--base={'b' * 40}", "--pull-request=7", "--ref=refs/pull/7/head; rm -rf /", "--directory=."]
+        self.expect_commands(self.shell(command).exit(0))
+        self.expect_outcome(SUCCESS)
+        return self.run_step()
+
+    def test_an_unreachable_repository_is_infrastructure(self) -> Any:
+        self.with_step(checkout(FRAME, submodules=False))
+        command = ["mlc-ci-worker", "checkout", "--url=https://example.org/x.git", f"--head={'a' * 40}"]
+        said = "fatal: unable\nmlc-ci-worker checkout: error: https://example.org/x.git is unreachable: why\n"
+        self.expect_commands(
+            self.shell([*command, "--ref=refs/heads/main", "--directory=."]).stderr(said.split("\n", 1)[1]).exit(75)
+        )
+        self.expect_outcome(FAILURE, "checkout failed (infrastructure): https://example.org/x.git is unreachable: why")
+        self.expect_property("failure_class", "infrastructure")
+        return self.run_step()
+
+
+class TestPytest(StepCase):
+    def suite(self, minimum: int = 10) -> None:
+        self.command = ["../test-environment/bin/python", "-m", "pytest", "tests/python", "-m", "unittest"]
+        self.command += ["-ra", "--color=no", "--junitxml=../pytest.xml", "-x"]
+        settings = PytestSettings(paths=("tests/python",), marker="unittest", minimum_passed=minimum, arguments=("-x",))
+        self.with_step(Pytest(settings, name="pytest", **FRAME.limits()))
+
+    def test_enough_passed(self) -> Any:
+        self.suite()
+        said = "tests/python/test_a.py ....\n==== 12 passed, 9 skipped, 1 warning in 2.51s ====\n"
+        self.expect_commands(self.shell(self.command).stdout(said).exit(0))
+        self.expect_outcome(SUCCESS, "12 passed, 9 skipped, 1 warning in 2.51s")
+        self.expect_property("tests", {"passed": 12, "skipped": 9, "warning": 1})
+        return self.run_step()
+
+    def test_all_skipped_is_a_failure(self) -> Any:
+        self.suite(1)
+        self.expect_commands(self.shell(self.command).stdout("===== 29 skipped in 0.50s =====\n").exit(0))
+        self.expect_outcome(FAILURE)
+        self.expect_property("failure_class", "code")
+        self.expect_property("failure_reason", "0 tests passed, at least 1 have to (29 skipped in 0.50s)")
+        return self.run_step()
+
+    def test_too_few_passed_is_a_failure(self) -> Any:
+        self.suite()
+        self.expect_commands(self.shell(self.command).stdout("= 9 passed, 20 skipped in 61.00s (0:01:01) =\n").exit(0))
+        self.expect_outcome(FAILURE)
+        self.expect_property("failure_class", "code")
+        return self.run_step()
+
+    def test_no_summary_is_a_failure(self) -> Any:
+        self.suite(1)
+        self.expect_commands(self.shell(self.command).stdout("12 passed, they say\n").exit(0))
+        self.expect_outcome(FAILURE)
+        return self.run_step()
+
+    def test_nothing_collected_says_so(self) -> Any:
+        self.suite()
+        self.expect_commands(self.shell(self.command).stdout("=== no tests ran in 0.01s ===\n").exit(5))
+        self.expect_outcome(FAILURE, "pytest failed (code): pytest collected no test")
+        return self.run_step()
+
+    def test_a_failed_test_shows_the_counts_and_the_first_error(self) -> Any:
+        self.suite()
+        said = "E   assert 1 == 2\nFAILED tests/t.py::test_a - assert 1 == 2\n=== 1 failed, 11 passed in 1.00s ===\n"
+        self.expect_commands(self.shell(self.command).stdout(said).exit(1))
+        self.expect_outcome(FAILURE)
+        self.expect_property("failure_reason", "1 failed, 11 passed in 1.00s; first: E assert 1 == 2")
+        self.expect_property("tests", {"failed": 1, "passed": 11})
+        return self.run_step()
+
+    def test_a_crash_of_the_interpreter_says_so(self) -> Any:
+        self.suite()
+        self.expect_commands(self.shell(self.command).log("stdio", header="process killed by signal 11\n").exit(-1))
+        self.expect_outcome(FAILURE, "pytest failed (code): crashed (SIGSEGV)")
+        return self.run_step()
+
+
+class TestWheelCommand(StepCase):
+    def wheel(self, *, repaired: bool = False, **properties: Any) -> None:
+        step = WheelCommand(name="wheel", command=["pip", "wheel"], folder="dist", repaired=repaired, **FRAME.limits())
+        self.with_step(step, **properties)
+
+    def answer(self, *names: str) -> None:
+        glob = ExpectGlob(path="wkdir/dist/*.whl", log_environ=False).files([f"/w/dist/{name}" for name in names])
+        self.expect_commands(self.shell(["pip", "wheel"]).exit(0), glob.exit(0))
+
+    def refuse(self, reason: str) -> Any:
+        self.expect_outcome(FAILURE, f"wheel failed (code): {reason}")
+        self.expect_property("failure_class", "code")
+        self.expect_no_property("wheel")
+        return self.run_step()
+
+    def test_one_wheel_becomes_a_property(self) -> Any:
+        self.wheel(tag="v1.2.0")
+        self.answer("mlc_sample-1.2-py3-none-linux_x86_64.whl")
+        self.expect_outcome(SUCCESS, "mlc_sample-1.2-py3-none-linux_x86_64.whl")
+        self.expect_property("wheel", "mlc_sample-1.2-py3-none-linux_x86_64.whl")
+        return self.run_step()
+
+    def test_no_wheel(self) -> Any:
+        self.wheel()
+        self.answer()
+        return self.refuse("dist must hold exactly one wheel after this; found: none")
+
+    def test_two_wheels(self) -> Any:
+        self.wheel()
+        self.answer("b-1-py3-none-any.whl", "a-1-py3-none-any.whl")
+        return self.refuse(
+            "dist must hold exactly one wheel after this; found: a-1-py3-none-any.whl, b-1-py3-none-any.whl"
+        )
+
+    def test_another_version_than_the_tags(self) -> Any:
+        self.wheel(tag="v1.2.3")
+        self.answer("mlc_sample-0.1.dev0-py3-none-any.whl")
+        return self.refuse("tag v1.2.3 was built as mlc-sample 0.1.dev0, not 1.2.3")
+
+    def test_a_tag_that_is_no_version(self) -> Any:
+        self.wheel(tag="vNext")
+        self.answer("mlc_sample-0.1.dev0-py3-none-any.whl")
+        return self.refuse("tag vNext is no version (PEP 440): it cannot be released")
+
+    def test_a_repair_that_did_not_happen(self) -> Any:
+        self.wheel(repaired=True)
+        self.answer("mlc_sample-1.2-py3-none-linux_x86_64.whl")
+        return self.refuse(
+            "mlc_sample-1.2-py3-none-linux_x86_64.whl still says linux_x86_64: the repair did not happen"
+        )
+
+    def test_a_file_name_that_is_none(self) -> Any:
+        self.wheel()
+        self.answer("x.whl")
+        self.expect_outcome(FAILURE)
+        self.expect_property("failure_class", "code")
+        return self.run_step()

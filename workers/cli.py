@@ -1,0 +1,56 @@
+"""``mlc-ci-worker``: the tools of a worker host. The tables say which there are; each module does its own."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+from workers.errors import ToolError
+
+#: subcommand -> (module with ``add_arguments`` and ``main``, what it does)
+COMMANDS = {
+    "checkout": ("workers.checkout", "check out pinned commits into a folder that is kept"),
+    "start": ("workers.start", "run a Buildbot worker in the foreground"),
+    "tools": ("workers.tools", "say which programs are here, and fail where one is missing"),
+    "stamp": ("workers.stamp", "run a checkout's version script and check the version against a tag"),
+    "imports": ("workers.imports", "import modules in another Python environment and check what is installed there"),
+}
+
+
+def version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return importlib.metadata.version("mlc-ci")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown (mlc-ci is not installed)"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mlc-ci-worker", description="The tools of an mlc-ci worker host.")
+    parser.add_argument("--version", action="version", version=f"mlc-ci {version()}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, meaning) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=meaning, description=meaning[0].upper() + meaning[1:] + ".")
+        importlib.import_module(module).add_arguments(subparser)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; its exit code says whose fault a failure is (:mod:`workers.errors`)."""
+    options = build_parser().parse_args(arguments)
+    try:
+        code: int = importlib.import_module(COMMANDS[options.command][0]).main(options)
+    except ToolError as error:
+        sys.stdout.flush()
+        print(f"mlc-ci-worker {options.command}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
