@@ -3,6 +3,9 @@
 //! `tokenizer` turns text into token ids and back; `checksum` is the CRC-32 that guards them. Every function here takes
 //! a pointer and a length, never allocates on behalf of the caller, and accepts a null pointer with length 0.
 
+// Before edition 2024 an unsafe function's body is one unsafe block; a compiler of 2022 warns of blocks inside it.
+#![deny(unsafe_op_in_unsafe_fn)]
+
 mod checksum;
 mod tokenizer;
 
