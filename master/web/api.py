@@ -20,7 +20,6 @@ from typing import Any
 
 from buildbot.util.twisted import async_to_deferred
 from buildbot.www.authz import Forbidden
-from twisted.internet.threads import deferToThread
 from twisted.python import log
 from twisted.web import http
 from twisted.web.resource import Resource
@@ -129,7 +128,7 @@ class Api(Resource):
         artifact = await self.master.db.pool.do(reads.artifact, run_id, attempt_id, name)
         if artifact is None:
             raise Failed(http.NOT_FOUND, f"run {run_id} has no such artifact")
-        path = await deferToThread(located, self._scheduler.reconciler.artifacts, artifact)
+        path = located(self._scheduler.reconciler.artifacts, artifact)
         if path is None:
             raise Failed(http.NOT_FOUND, f"the file of {name} is no longer there")
         return download(request, path, artifact)

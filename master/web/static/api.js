@@ -60,7 +60,7 @@ export function useAnswer(path, isLive) {
         return;
       }
       asking = true;
-      let pause = LIVE_MS;
+      let pause;
       try {
         const answer = await ask(path, { signal: stop.signal });
         pause = isLive(answer) ? LIVE_MS : IDLE_MS;
@@ -68,6 +68,7 @@ export function useAnswer(path, isLive) {
           setState({ path, answer, error: null });
         }
       } catch (error) {
+        pause = error.status >= 400 && error.status < 500 ? IDLE_MS : LIVE_MS; // no such run: not likely to come
         if (!stop.signal.aborted) {
           setState((known) => ({ path, answer: known.path === path ? known.answer : null, error }));
         }

@@ -119,8 +119,10 @@ function Earlier({ attempts }) {
   );
 }
 
-function Stage({ stage, run, give }) {
+function Stage({ stage, first, run, give }) {
   const [attempt, ...earlier] = stage.history;
+  const unended = stage.needs.filter((need) => run.stages.some((other) => other.name === need && other.live));
+  const reason = stage.reason || (stage.state === "pending" && unended.length ? `after ${unended.join(", ")}` : "");
   const waits = stage.state === "queued" && stage.waiting_since ? `waits for ${elapsed(stage.waiting_since)}` : "";
   return h(
     "tr",
@@ -130,18 +132,20 @@ function Stage({ stage, run, give }) {
     h(
       "td",
       { className: "mlc-ci-what" },
-      stage.reason && h("div", { className: "mlc-ci-reason" }, stage.reason),
+      reason && h("div", { className: "mlc-ci-reason" }, reason),
       stage.build?.doing && h("div", { className: "text-muted" }, stage.build.doing),
       h(Place, { attempt }),
       earlier.length > 0 && h(Earlier, { attempts: earlier }),
     ),
-    h("td", { "data-label": "duration" }, elapsed(stage.started_at, stage.ended_at) || waits),
-    h("td", { "data-label": "worker" }, stage.worker && h(Link, { to: "/workers" }, stage.worker)),
+    h("td", { "data-label": "duration", className: "text-nowrap" }, elapsed(stage.started_at, stage.ended_at) || waits),
+    h("td", { "data-label": "worker", className: "text-nowrap" }, stage.worker && h(Link, { to: "/workers" }, stage.worker)),
     run.may_control &&
       h(
         "td",
-        null,
-        h(Button, { refused: stage.repeat_refused, onClick: () => give("repeat", { stage: stage.name }) }, "Run again"),
+        { className: "text-nowrap" },
+        // an order is for a stage, with all its variants
+        first &&
+          h(Button, { refused: stage.repeat_refused, onClick: () => give("repeat", { stage: stage.name }) }, "Run again"),
       ),
   );
 }
@@ -163,14 +167,25 @@ function Stages({ run, give }) {
     h(
       "tbody",
       null,
-      run.stages.map((stage) => h(Stage, { key: `${stage.name}/${stage.variant}`, stage, run, give })),
+      run.stages.map((stage, place) =>
+        h(Stage, {
+          key: `${stage.name}/${stage.variant}`,
+          first: run.stages[place - 1]?.name !== stage.name,
+          stage,
+          run,
+          give,
+        }),
+      ),
     ),
   );
 }
 
-// What the newest attempt of each stage left.
+// What each stage left: its newest attempt that left anything, for a repetition takes nothing back.
 function Artifacts({ run }) {
-  const files = run.stages.flatMap((stage) => stage.history[0].artifacts.map((file) => ({ stage, file })));
+  const files = run.stages.flatMap((stage) => {
+    const source = stage.history.find((attempt) => attempt.artifacts.length > 0);
+    return source ? source.artifacts.map((file) => ({ stage, source, file })) : [];
+  });
   return (
     files.length > 0 &&
     h(
@@ -180,12 +195,17 @@ function Artifacts({ run }) {
       h(
         "ul",
         { className: "list-unstyled" },
-        files.map(({ stage, file }) =>
+        files.map(({ stage, source, file }) =>
           h(
             "li",
             { key: file.link, className: "mlc-ci-artifact" },
             h("a", { href: address(file.link), download: true }, file.name),
-            h("span", { className: "text-muted" }, ` ${size(file.size)}, from ${stageName(stage)}`),
+            h(
+              "span",
+              { className: "text-muted" },
+              ` ${size(file.size)}, from ${stageName(stage)}`,
+              source.number < stage.attempts && `, attempt ${source.number}`,
+            ),
             h("code", { className: "small", title: "SHA-256" }, file.sha256),
           ),
         ),
