@@ -64,7 +64,7 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         super().checkConfig(builderNames=builderNames)
 
     @async_to_deferred
-    async def reconfigService(  # type: ignore[override]
+    async def reconfigService(
         self,
         *,
         builderNames: list[str],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from master.database.records import Artifact, AttemptRow, RunRow
@@ -87,9 +87,8 @@ def text(run: RunRow, lines: Sequence[StageLine], said: str, own_stage: str) -> 
             continue
         took = f"{line.duration:.0f} s" if line.duration is not None else ""
         tries = f", attempt {line.attempts}" if line.attempts > 1 else ""
-        rows.append(
-            f"{_MARK.get(line.state, '…')} {line.name:<{width}}  {line.state:<14} {took:>7}{tries}  {line.reason}".rstrip()
-        )
+        mark = _MARK.get(line.state, "…")
+        rows.append(f"{mark} {line.name:<{width}}  {line.state:<14} {took:>7}{tries}  {line.reason}".rstrip())
         rows += [f"    {file.name}  {file.size} bytes  sha256 {file.sha256}" for file in line.artifacts]
     if steps := next_steps(run, lines, own_stage):
         rows += ["", "Next:", *[f"- {step}" for step in steps]]
@@ -113,31 +112,6 @@ def next_steps(run: RunRow, lines: Sequence[StageLine], own_stage: str) -> list[
     if any(line.state in (State.FAILURE, State.INFRASTRUCTURE) for line in lines):
         steps.append(f"mlc-ci retry {run.id} runs again what did not end well, and keeps what did")
     return steps
-
-
-def as_json(run: RunRow, lines: Sequence[StageLine]) -> Mapping[str, object]:
-    """The summary for programs."""
-    return {
-        "run": run.id,
-        "event": run.kind,
-        "ref": run.ref,
-        "head": run.head,
-        "result": run.result,
-        "reason": run.result_reason,
-        "stages": [
-            {
-                "stage": line.stage,
-                "variant": line.variant,
-                "state": line.state,
-                "reason": line.reason,
-                "attempts": line.attempts,
-                "duration": line.duration,
-                "worker": line.worker,
-                "artifacts": [vars(file) for file in line.artifacts],
-            }
-            for line in lines
-        ],
-    }
 
 
 def _duration(attempt: AttemptRow) -> float | None:

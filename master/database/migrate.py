@@ -23,6 +23,9 @@ def upgrade(connection: sa.Connection) -> None:
     Raises:
         DatabaseNewer: the database is at a version that this code does not know.
     """
+    if connection.dialect.name == "sqlite" and not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+        # Python's driver begins no transaction for "create table": a kill would leave half of the tables for good
+        connection.exec_driver_sql("begin immediate")
     config = _config()
     config.attributes["connection"] = connection
     found = version(connection)

@@ -1,0 +1,82 @@
+# Sourced by ci/up and ci/test: what both need on a fresh Debian or Ubuntu machine. Safe to run again and again.
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+    say "$*"
+    exit 1
+}
+
+# install_packages NAME…: install by apt what is missing, as root or with sudo; else say what to type and go on:
+# what then cannot be built is shown as unavailable.
+install_packages() {
+    local missing=() name
+    for name in "$@"; do
+        [ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    local apt=(apt-get)
+    if [ "$(id -u)" -ne 0 ]; then
+        if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+            apt=(sudo -n apt-get)
+        else
+            say "! not installed, and only root can: apt-get install ${missing[*]}"
+            return 0
+        fi
+    fi
+    say "installing ${missing[*]} …"
+    local log
+    log=$(mktemp)
+    # one lock for two of us at once; apt itself waits for other users of its own
+    if ! (
+        export DEBIAN_FRONTEND=noninteractive
+        "${apt[@]}" update -qq && "${apt[@]}" -o DPkg::Lock::Timeout=300 install -qq -y --no-install-recommends "${missing[@]}"
+    ) >"$log" 2>&1; then
+        tail -n 5 "$log" >&2
+        say "! could not be installed: ${missing[*]}; what needs them is shown as unavailable"
+    fi
+    rm -f "$log"
+}
+
+# usable_python: a Python 3.11 or newer, for root one that other users can run too.
+usable_python() {
+    local candidates=(python3 python3.13 python3.12 python3.11) name
+    [ "$(id -u)" -ne 0 ] || candidates=(/usr/bin/python3 /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11)
+    for name in "${candidates[@]}"; do
+        if "$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$name"
+            return 0
+        fi
+    done
+    die "Python 3.11 or newer with its venv module is needed (Debian 12, Ubuntu 24.04: apt-get install python3-venv)"
+}
+
+# make_environment FOLDER EXTRAS [-e]: a virtual environment with this checkout in it, renewed when the checkout changed.
+make_environment() {
+    local folder=$1 extras=$2 editable=${3:-} stamp python
+    python=$(usable_python)
+    mkdir -p "$folder"
+    exec 9>"$folder/.lock"
+    flock 9
+    stamp=$("$python" --version; printf '%s %s\n' "$extras" "$editable"; stamp_files "$editable" | sort -z | xargs -0 sha256sum)
+    if [ ! -x "$folder/bin/python" ] || [ "$(cat "$folder/.stamp" 2>/dev/null)" != "$stamp" ]; then
+        say "preparing the Python environment in $folder …"
+        [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
+        rm -rf build
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade ${editable:+-e} ".[$extras]" >&2
+        rm -rf build
+        printf '%s\n' "$stamp" >"$folder/.stamp"
+    fi
+    exec 9>&-
+}
+
+stamp_files() {
+    if [ -n "$1" ]; then
+        printf 'pyproject.toml\0'
+    else
+        find pyproject.toml master steps workers -type f ! -name '*.pyc' -print0
+    fi
+}
+
+BUILD_PACKAGES=(git ca-certificates python3 python3-venv build-essential cmake ninja-build cargo
+    libvulkan-dev mesa-vulkan-drivers glslang-tools spirv-tools)

@@ -1,0 +1,168 @@
+"""What would run for an event, and why not: :func:`master.decisions.decide` played forward on an all-green run.
+
+The plan and the run are the same functions, so what ``mlc-ci plan`` says is what happens, as long as nothing
+fails and the workers are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from buildbot.process.properties import Properties
+
+import steps
+from master import triggers
+from master.builders import unavailable
+from master.decisions import decide
+from master.fleet import ConfiguredFleet, eligible
+from master.pipeline import Stage, State
+from master.run_model import Attempt, Create, End, Enqueue, Settle, Wait
+from master.scheduler import rules_of
+from master.settings import Settings
+from master.triggers import Event, Ignored, RunRequest
+from steps.command import Frame
+
+_NOW = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStage:
+    """One variant of a stage: what becomes of it, and what it would need and see."""
+
+    stage: str
+    variant: str
+    what: str  #: run, skip, blocked, wait or fail
+    reason: str
+    workers: tuple[str, ...]
+    os: str
+    tools: tuple[str, ...]
+    environment: Mapping[str, str]
+    secrets: tuple[str, ...]
+    permissions: Mapping[str, str]
+    artifacts: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What an event asks for: a run with these stages, or nothing (``ignored`` says why)."""
+
+    event: Event
+    ignored: str = ""
+    trusted: bool = False
+    publish: bool = False
+    stages: tuple[PlannedStage, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "event": self.event.kind.value,
+            "ref": self.event.ref,
+            "head": self.event.head,
+            "ignored": self.ignored,
+            "trusted": self.trusted,
+            "publish": self.publish,
+            "stages": [asdict(stage) for stage in self.stages],
+        }
+
+
+def plan(settings: Settings, event: Event) -> Plan:
+    """What would become of the event.
+
+    Raises:
+        InvalidEvent: it is none.
+    """
+    request = triggers.classify(event, rules_of(settings))
+    if isinstance(request, Ignored):
+        return Plan(event=event, ignored=request.reason)
+    fleet = ConfiguredFleet(settings.workers, unavailable)
+    settled = _play(settings, request, fleet)
+    pipeline = settings.pipeline()
+    rank = {name: place for place, name in enumerate(pipeline.names())}
+    return Plan(
+        event=event,
+        trusted=request.context.trusted,
+        publish=request.context.publish,
+        stages=tuple(
+            _planned(settings, request, pipeline[a.slot.stage], a)
+            for a in sorted(settled, key=lambda a: (rank[a.slot.stage], a.slot))
+        ),
+    )
+
+
+def _play(settings: Settings, request: RunRequest, fleet: ConfiguredFleet) -> list[Attempt]:
+    """The attempts of the run as they stand when it ends, or when nothing more can happen."""
+    pipeline = settings.pipeline()
+    attempts: dict[Any, Attempt] = {}
+    while True:
+        actions = decide(pipeline, request.context, list(attempts.values()), fleet, _NOW)
+        if not actions or any(isinstance(action, End) for action in actions):
+            return list(attempts.values())
+        for action in actions:
+            match action:
+                case Create():
+                    attempts[action.slot] = Attempt(slot=action.slot, state=State.PENDING)
+                case Enqueue():
+                    attempts[action.slot] = replace(attempts[action.slot], state=State.SUCCESS)
+                case Settle():
+                    attempts[action.slot] = replace(attempts[action.slot], state=action.state, reason=action.reason)
+                case Wait():
+                    waiting = replace(attempts[action.slot], waiting_since=_NOW, reason=action.reason)
+                    attempts[action.slot] = waiting
+
+
+_WHAT = {
+    State.SUCCESS: "run",
+    State.SKIPPED: "skip",
+    State.BLOCKED: "blocked",
+    State.INFRASTRUCTURE: "fail",
+    State.PENDING: "wait",
+}
+
+
+def _planned(settings: Settings, request: RunRequest, stage: Stage, attempt: Attempt) -> PlannedStage:
+    runs = attempt.state is State.SUCCESS
+    return PlannedStage(
+        stage=stage.name,
+        variant=attempt.slot.variant,
+        what=_WHAT[attempt.state],
+        reason=attempt.reason,
+        workers=tuple(eligible(stage, settings.workers, trusted=request.context.trusted)) if runs else (),
+        os=stage.requires.os or "",
+        tools=tuple(sorted(stage.requires.tools)),
+        environment=_environment(settings, request, stage) if runs else {},
+        secrets=stage.secrets if runs and request.context.trusted else (),
+        permissions=dict(stage.permissions) if runs and request.context.trusted else {},
+        artifacts=_artifacts(settings, request, stage) if runs else (),
+    )
+
+
+def _environment(settings: Settings, request: RunRequest, stage: Stage) -> dict[str, str]:
+    if stage.uses not in steps.AVAILABLE:
+        return {}
+    limits = settings.threads
+    properties = Properties(
+        threads=triggers.threads(request, pull_request=limits.pull_request, other=limits.other),
+        builddir="<workspace>",
+    )
+    rendered: dict[str, str] = Frame.of(stage, settings).environment.getRenderingFor(properties)
+    return rendered
+
+
+def _artifacts(settings: Settings, request: RunRequest, stage: Stage) -> tuple[str, ...]:
+    own = settings.stages[stage.name]
+    match stage.uses:
+        case "release":
+            return (f"{own.target.folder}/{request.tag}/",)
+        case "build-linux":
+            return ("wheelhouse/*.whl",)
+        case _:
+            return tuple(own.artifacts)
+
+
+def waiting(stage: PlannedStage, connected: Sequence[str]) -> str:
+    """Which live worker would take it, or why it would wait."""
+    there = [name for name in stage.workers if name in connected]
+    if there:
+        return f"on {' or '.join(there)}"
+    return f"waits: {', '.join(stage.workers)} not connected" if stage.workers else "in the master"

@@ -1,0 +1,58 @@
+"""What this machine has for a site: tools for its local workers, and free ports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from master.initialise import TOOLS
+from master.settings import Settings, load
+
+
+def missing_tools(settings: Settings, has: Callable[[str], object] = shutil.which) -> dict[str, list[str]]:
+    """Of each local worker, the tools that the settings say it provides and that are not on this machine."""
+    lacking = {tool for tool, (programs, _) in TOOLS.items() if not any(has(program) for program in programs)}
+    found = {
+        name: sorted(worker.provides & lacking)
+        for name, worker in settings.workers.items()
+        if worker.local and worker.provides & lacking
+    }
+    return found
+
+
+def overrides(settings_file: Path, repository: Path | None, *, any_port: bool) -> dict[str, str]:
+    """``MLC_CI_…`` variables that fit the settings to this machine: the sample's place, free ports, and workers that
+    provide only what is here, so that a stage that lacks something is shown as unavailable."""
+    settings = load(settings_file)
+    ports = {"WEB_PORT": settings.master.web_port, "WORKER_PORT": settings.master.worker_port}
+    fitted = {f"MLC_CI_MASTER__{name}": str(_free(0 if any_port else port)) for name, port in ports.items()}
+    if repository is not None:
+        fitted["MLC_CI_PROJECT__REPOSITORY"] = str(repository)
+    for name, tools in missing_tools(settings).items():
+        left = sorted(settings.workers[name].provides - set(tools))
+        fitted[f"MLC_CI_WORKERS__{name.upper().replace('-', '_')}__PROVIDES"] = json.dumps(left)
+    return fitted
+
+
+def advice(missing: Mapping[str, list[str]]) -> list[str]:
+    """What to tell the user about tools that are not here."""
+    tools = sorted({tool for tools in missing.values() for tool in tools})
+    return [
+        f"no {tool} here: apt-get install {TOOLS[tool][1]}; its stages are skipped as unavailable" for tool in tools
+    ]
+
+
+def _free(wanted: int) -> int:
+    """The wanted port of the loopback interface if it is free, else another one that is."""
+    for port in (wanted, 0):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(listener.getsockname()[1])
+    raise OSError("no port of the loopback interface is free")

@@ -1,0 +1,115 @@
+"""Whether the three runs of ``ci/up --once`` did what the pipeline's document says: judged from outside, by the
+release folder and by installing the released wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from master.releases import NOTES, SUMS
+from master.settings import Settings
+
+Run = Mapping[str, Any]
+
+_GOOD = ("success", "warnings")
+#: What each event makes of each stage. A stage that no worker here can serve may be skipped instead, with a reason.
+_EXPECTED: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "push": {"test": _GOOD, "docker": _GOOD, "build-linux": _GOOD, "build-windows": _GOOD, "release": ("skipped",)},
+    "pull_request": {
+        "test": _GOOD,
+        "docker": ("skipped",),
+        "build-linux": _GOOD,
+        "build-windows": _GOOD,
+        "release": ("skipped",),
+    },
+    "tag": {"test": _GOOD, "docker": _GOOD, "build-linux": _GOOD, "build-windows": _GOOD, "release": _GOOD},
+}
+_MAY_BE_UNAVAILABLE = ("docker", "build-windows")
+
+
+def rows(basedir: Path, query: str) -> list[Any]:
+    """Read the master's database, without disturbing it."""
+    connection = sqlite3.connect(f"file:{basedir / 'state.sqlite'}?mode=ro", uri=True)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def problems(runs: Sequence[Run], basedir: Path, settings: Settings, tag: str, progress: Console) -> list[str]:
+    """Everything that is not as it should be; nothing when all is."""
+    found = []
+    for event, stages in _EXPECTED.items():
+        mine = [run for run in runs if run["event"] == event]
+        if len(mine) != 1:
+            found.append(f"{event}: {len(mine)} runs, expected one")
+            continue
+        found += _run_problems(mine[0], stages, settings)
+    wheels = list((basedir / "releases" / tag).glob("*.whl"))
+    found += _release_problems(basedir / "releases" / tag, wheels)
+    for wheel in wheels:
+        if "linux" in wheel.name:
+            progress.print(f"installing {wheel.name} into a fresh environment …")
+            found += _install_problems(wheel, settings)
+    return found
+
+
+def _run_problems(run: Run, expected: Mapping[str, Sequence[str]], settings: Settings) -> list[str]:
+    found = []
+    name = f"run {run['id']} ({run['event']})"
+    trust = "untrusted" if run["event"] == "pull_request" else "trusted"
+    stages = {stage["name"]: stage for stage in run["stages"]}
+    for stage_name, allowed in {**expected, "summary": ("success",)}.items():
+        stage = stages.get(stage_name)
+        if stage is None:
+            found.append(f"{name}: there is no stage {stage_name}")
+            continue
+        unavailable = stage["state"] == "skipped" and stage_name in _MAY_BE_UNAVAILABLE
+        if stage["state"] not in allowed and not unavailable:
+            found.append(f"{name}: {stage_name} is {stage['state']} ({stage['reason']}), not {' or '.join(allowed)}")
+        if stage["state"] == "skipped" and not stage["reason"]:
+            found.append(f"{name}: {stage_name} was skipped without a reason")
+        worker = settings.workers.get(stage["worker"])
+        if worker is not None and worker.trust != trust:
+            found.append(f"{name}: {stage_name} ran on {stage['worker']}, which is not {trust}")
+    if run["result"] not in _GOOD:
+        found.append(f"{name} ended as {run['result']}: {run['result_reason']}")
+    return found
+
+
+def _release_problems(folder: Path, wheels: Sequence[Path]) -> list[str]:
+    if not wheels:
+        return [f"no wheel was released in {folder.name}"]
+    found = [f"the release has no {name}" for name in (SUMS, NOTES) if not (folder / name).exists()]
+    if found:
+        return found
+    sums = {name: digest for digest, name in (line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines())}
+    for wheel in wheels:
+        if sums.get(wheel.name) != hashlib.sha256(wheel.read_bytes()).hexdigest():
+            found.append(f"{SUMS} does not fit {wheel.name}")
+    return found
+
+
+def _install_problems(wheel: Path, settings: Settings) -> list[str]:
+    """Install the released wheel and import it, as its user would."""
+    own = settings.stages["build-linux"].wheel
+    imports = "; ".join(f"import {name}" for name in own.imports) if own else "pass"
+    with tempfile.TemporaryDirectory(prefix="mlc-ci-install-") as place:
+        python = Path(place) / "venv" / "bin" / "python"
+        for command in (
+            [sys.executable, "-m", "venv", str(python.parent.parent)],
+            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)],
+            [str(python), "-c", imports],
+        ):
+            done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                return [f"{wheel.name} could not be used: {' '.join(command[1:4])}: {done.stderr.strip()[-500:]}"]
+    return []

@@ -1,0 +1,93 @@
+"""``ci/up``: everything on this machine, until Ctrl-C; the next start goes on where this one was."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+from rich.console import Console
+
+from master.client import of_site
+from master.configure import ADMIN, ADMIN_PASSWORD, SECRETS
+from master.settings import load
+from master.site import host
+from master.site.owners import owners
+from master.site.processes import NotStarted, Site, running
+from master.site.sample import SampleRepository, source
+
+_WATCH_S = 1.0
+_NOT_SEPARATE = (
+    "without root, trusted and untrusted builds run as the same user: their folders are apart, but that is no "
+    "security boundary. Do not build pull requests of strangers like this."
+)
+
+
+def main(console: Console, settings_file: Path, folder: Path) -> int:
+    """Run a site until it is interrupted, or one of its processes dies. Returns the exit code.
+
+    Raises:
+        UserError: it could not be started.
+    """
+    stopping = threading.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: stopping.set())
+    kept = folder / "master" / "settings.toml"
+    with_sample = settings_file == source() / "ci" / "quickstart.toml"
+    sample = SampleRepository(folder / "repositories") if with_sample else None
+    settings = load(kept if kept.exists() else settings_file)
+    for line in host.advice(host.missing_tools(settings)):
+        console.print(f"! {line}", style="yellow")
+    first = not kept.exists()
+    fitted = host.overrides(kept if kept.exists() else settings_file, sample.path if sample else None, any_port=False)
+    site = Site(folder, settings_file, overrides=fitted, owners=owners(lasting=True))
+    if not site.owners.separate:
+        console.print(f"! {_NOT_SEPARATE}", style="yellow")
+    console.print(
+        f"starting in {folder}: master, then {', '.join(n for n, w in settings.workers.items() if w.local)} …"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    if sample and sample.create():
+        console.print(f"made the sample repository {sample.path}")
+    with running(site):
+        _wait_for_workers(site, stopping)
+        if first and sample and not stopping.is_set():
+            sample.push("A first commit to look at")
+        _invite(console, site, sample, first)
+        return _watch(console, site, stopping)
+
+
+def _wait_for_workers(site: Site, stopping: threading.Event) -> None:
+    client = of_site(site.folder)
+    wanted = set(site.local_workers())
+    while not stopping.is_set() and not wanted <= set(client.connected_workers()):
+        if dead := site.failed():
+            raise NotStarted(f"{dead.name} ended with {dead.exit_code}:\n{dead.last_words()}", f"see {dead.log}")
+        stopping.wait(0.2)
+
+
+def _invite(console: Console, site: Site, sample: SampleRepository | None, first: bool) -> None:
+    place = sample.path if sample else site.settings.project.repository
+    console.print()
+    console.print(f"Ready. Three things to try:\n  1. open {site.url}#/pipelines")
+    console.print(f"  2. push a commit:  git clone {place} && cd {Path(str(place)).stem} && …  (a branch named "
+                  f"{site.settings.project.default_branch}, a tag {site.settings.project.tag_pattern})")  # fmt: skip
+    console.print("  3. log in and press Run the pipeline, or type  mlc-ci run --ref main")
+    secret = site.basedir / SECRETS / ADMIN_PASSWORD
+    if first:
+        console.print(
+            f"Log in as {ADMIN} with the password {secret.read_text().strip()} (shown once; kept in {secret})"
+        )
+    else:
+        console.print(f"Log in as {ADMIN}; the password is in {secret}")
+    console.print("Ctrl-C stops everything.")
+
+
+def _watch(console: Console, site: Site, stopping: threading.Event) -> int:
+    while not stopping.wait(_WATCH_S):
+        if dead := site.failed():
+            console.print(f"{dead.name} ended with {dead.exit_code}; stopping. See {dead.log}", style="red")
+            console.print(dead.last_words())
+            return 1
+    console.print("stopping …")
+    return 0
