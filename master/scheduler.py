@@ -21,9 +21,10 @@ from master.database import buildbot_rows, store
 from master.fleet import Gate, LiveFleet
 from master.handover import Handover, UnknownBuilder
 from master.inbox import Inbox
-from master.pipeline import Pipeline, Stage
+from master.pipeline import Stage
 from master.reconcile import Reconciler
-from master.repetition import Refused, repetition
+from master.repeat import repeat_run
+from master.repetition import Refused
 from master.run_model import Slot
 from master.settings import Settings
 from master.triggers import Event, Rules
@@ -268,22 +269,11 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         Raises:
             Refused: see :func:`master.repetition.repetition`.
         """
-        slots: list[Slot] = await self._lock.run(self._repeat, run_id, stage, because)
-        self.look_at(run_id)
-        return slots
-
-    @async_to_deferred
-    async def _repeat(self, run_id: int, stage: str, because: str) -> list[Slot]:
+        repeat = async_to_deferred(repeat_run)
         now = self.master.reactor.seconds()
-        try:
-            slots: list[Slot] = await self.master.db.pool.do_with_transaction(
-                _repeat, self.reconciler.pipeline, run_id, stage, because, now
-            )
-        except Refused as refused:
-            text = f"{because}: refused, {refused}"
-            if await self.master.db.pool.do(store.run, run_id):
-                await self.master.db.pool.do_with_transaction(store.note, run_id, text, now)
-            raise
+        pool, pipeline = self.master.db.pool, self.reconciler.pipeline
+        slots: list[Slot] = await self._lock.run(repeat, pool, pipeline, run_id, stage, because=because, now=now)
+        self.look_at(run_id)
         return slots
 
     async def turn_away_strays(self) -> None:
@@ -309,15 +299,3 @@ def rules_of(settings: Settings) -> Rules:
         tag_pattern=project.tag_pattern,
         pull_requests=project.pull_requests,
     )
-
-
-def _repeat(connection: Any, pipeline: Pipeline, run_id: int, stage: str, because: str, now: float) -> list[Slot]:
-    run = store.run(connection, run_id)
-    if run is None:
-        raise Refused(f"there is no run {run_id}")
-    attempts = [attempt.facts for attempt in store.attempts(connection, [run_id])]
-    created = repetition(pipeline, run.context, attempts, stage)
-    store.add_attempts(connection, run_id, created, now)
-    store.reopen_run(connection, run_id)
-    store.note(connection, run_id, f"{because}: runs {', '.join(str(c.slot) for c in created)}", now)
-    return [create.slot for create in created]
