@@ -67,7 +67,8 @@ def configured_builders(settings: Settings, gate: Gate, places: Places) -> list[
 
 def _factory(stage: Stage, variant: str, pipeline: Pipeline, settings: Settings, places: Places) -> BuildFactory:
     if stage.uses == "summary":
-        return BuildFactory([Summarise(pipeline=pipeline, link=f"{places.url}#/pipelines")])
+        tolerated = [stage.name for stage in pipeline.stages if stage.continue_on_error]
+        return BuildFactory([Summarise(order=pipeline.names(), tolerated=tolerated, link=f"{places.url}#/pipelines")])
     if stage.uses == "release":
         target = settings.stages[stage.name].target or TargetSettings()
         step = PublishRelease(

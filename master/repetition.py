@@ -34,13 +34,14 @@ def repetition(pipeline: Pipeline, context: RunContext, attempts: Sequence[Attem
     if running := sorted({key[0] for key in chosen if not latest[key].state.ended}):
         raise Refused(f"{', '.join(running)} has not ended yet")
     names = {key[0] for key in chosen}
-    behind = _behind(pipeline, names)
-    for follower in behind:
+    # what may fail has no say in what its dependants publish: repeating it changes nothing of theirs
+    changing = _behind(pipeline, (name for name in names if not pipeline[name].continue_on_error))
+    for follower in _behind(pipeline, names):
         for variant in follower.variants:
             attempt = latest.get((follower.name, variant))
             if attempt is None:
                 continue
-            if follower.publishes and attempt.state.good and follower.name not in names:
+            if follower.publishes and attempt.state.good and follower.name not in names and follower in changing:
                 raise Refused(f"{follower.name} has already published what this run built")
             if not attempt.state.ended:
                 continue
@@ -58,7 +59,9 @@ def _asked(
         raise Refused(f"{stage} is skipped in this run: {why}")
     if pipeline[stage].publishes and any(a.state.good for key, a in latest.items() if key[0] == stage):
         raise Refused(f"{stage} has already published what this run built")
-    return {key for key in latest if key[0] == stage}
+    if not (found := {key for key in latest if key[0] == stage}):
+        raise Refused(f"this run has had no {stage} so far")
+    return found
 
 
 def _unwell(pipeline: Pipeline, latest: dict[tuple[str, str], Attempt]) -> set[tuple[str, str]]:

@@ -57,6 +57,11 @@ def plan(console: Console, planned: Plan, connected: Sequence[str] | None) -> No
             )
 
 
+def shortened(text: str, longest: int = 70) -> str:
+    """A reason that may be a whole error message, cut to fit a list."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
 def runs(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """A list of runs, as the API tells them."""
     if not found:
@@ -70,7 +75,7 @@ def runs(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
             item["ref"].removeprefix("refs/heads/").removeprefix("refs/tags/"),
             item["head"][:12],
             state(item["result"] or "running"),
-            item["result_reason"] or item["cancelled"],
+            shortened(item["result_reason"] or item["cancelled"]),
             item.get("title", ""),
         )
     console.print(table)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from master.database.records import Artifact, AttemptRow, RunRow
-from master.pipeline import Pipeline, State
+from master.pipeline import State
 
 _MARK = {
     State.SUCCESS: "✓",
@@ -63,11 +63,11 @@ def stage_lines(
     ]
 
 
-def verdict(pipeline: Pipeline, lines: Sequence[StageLine], own_stage: str) -> str:
-    """One sentence on the run, as it stands when its summary is written."""
+def verdict(lines: Sequence[StageLine], own_stage: str, tolerated: Collection[str]) -> str:
+    """One sentence on the run, as it stands when its summary is written; a failure of ``tolerated`` is a warning."""
     others = [line for line in lines if line.stage != own_stage]
     bad = [line for line in others if line.state in (State.FAILURE, State.INFRASTRUCTURE, State.BLOCKED)]
-    gates = [line for line in bad if line.stage not in pipeline or not pipeline[line.stage].continue_on_error]
+    gates = [line for line in bad if line.stage not in tolerated]
     if gates:
         return "failed: " + ", ".join(line.name for line in gates)
     if cancelled := [line.name for line in others if line.state is State.CANCELLED]:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from buildbot.process.buildstep import BuildStep
 from buildbot.process.results import SUCCESS
 
 from master import summary
 from master.database import store
-from master.pipeline import Pipeline
 
 
 class Summarise(BuildStep):
-    """Writes the run's summary to the log ``summary`` and its verdict to the build's own line."""
+    """Writes the run's summary to the log ``summary`` and its verdict to the build's own line.
+
+    Args:
+        order: the pipeline's stages, in the order they are told.
+        tolerated: those whose failure is only a warning.
+        link: the page of runs.
+    """
 
     name = "summary"
     haltOnFailure = True
 
-    def __init__(self, *, pipeline: Pipeline, link: str) -> None:
+    def __init__(self, *, order: Sequence[str], tolerated: Collection[str], link: str) -> None:
         super().__init__()
-        self.pipeline = pipeline
+        self.order = order
+        self.tolerated = tolerated
         self.link = link
 
     async def run(self) -> int:
@@ -27,8 +35,8 @@ class Summarise(BuildStep):
         run = await database.do(store.run, run_id)
         attempts = await database.do(store.attempts, [run_id])
         files = await database.do(store.artifacts_of, [run_id])
-        lines = summary.stage_lines(self.pipeline.names(), attempts, files)
-        said = summary.verdict(self.pipeline, lines, stage)
+        lines = summary.stage_lines(self.order, attempts, files)
+        said = summary.verdict(lines, stage, self.tolerated)
         await self.addCompleteLog("summary", summary.text(run, lines, said, stage))
         self.addURL("pipeline", f"{self.link}/{run_id}")
         self.descriptionDone = [said]

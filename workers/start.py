@@ -6,6 +6,7 @@
 | `password` | the worker's password, readable by its owner alone |
 | `worker.lock` | the process number of the worker that runs here |
 | `info/` | facts about the host that Buildbot shows with the worker |
+| `tmp/` | what builds leave in TMPDIR: this worker's own, emptied at each start |
 | `cache/` | compilers' and pip's caches: this worker's own, so that trusted and untrusted builds share none |
 
 Builds get no variable of the caller's environment but those that :data:`PASSED` names and none that looks like a
@@ -21,6 +22,7 @@ import getpass
 import json
 import os
 import platform
+import shutil
 import stat
 import sys
 import sysconfig
@@ -35,7 +37,7 @@ from workers.errors import UsageError
 #: Variables of the caller that a build gets, as patterns. ``pass_environment`` in worker.json adds to them.
 PASSED = tuple(
     """
-    PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TERM TMPDIR LD_LIBRARY_PATH PKG_CONFIG_PATH
+    PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TERM LD_LIBRARY_PATH PKG_CONFIG_PATH
     *_PROXY *_proxy SSL_CERT_* *_CA_BUNDLE *_CA_CERTS NODE_EXTRA_CA_CERTS NIX_SSL_CERT_FILE GIT_SSL_*
     PIP_* UV_* PYENV_* CONDA_* CARGO_* RUSTUP_* CC CXX CUDA_* NVIDIA_* VULKAN_SDK VK_*
     """.split()  # noqa: SIM905 - a table reads better
@@ -124,6 +126,7 @@ def build_environment(config: WorkerConfig, caller: Mapping[str, str]) -> dict[s
         "SCCACHE_DIR": str(cache / "sccache"),
         **kept,
         "PIP_CACHE_DIR": str(cache / "pip"),
+        **({} if sys.platform == "win32" else {"TMPDIR": str(config.directory / "tmp")}),
         **config.environment,
         "PATH": os.pathsep.join((scripts, path)),
         "MLC_CI_WORKER_DIR": str(config.directory),
@@ -132,6 +135,12 @@ def build_environment(config: WorkerConfig, caller: Mapping[str, str]) -> dict[s
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def fresh_temporary_folder(directory: Path) -> None:
+    """An empty ``tmp/``: what the builds of an earlier life left there is of no use to anybody."""
+    shutil.rmtree(directory / "tmp", ignore_errors=True)
+    (directory / "tmp").mkdir(mode=0o700, exist_ok=True)
 
 
 def write_info(config: WorkerConfig, version: str) -> None:
@@ -213,6 +222,7 @@ def main(options: argparse.Namespace) -> int:
         for stale in ("twistd.pid",):
             (directory / stale).unlink(missing_ok=True)
         write_info(config, version())
+        fresh_temporary_folder(config.directory)
 
         def worker() -> int:
             environment = build_environment(config, os.environ)
