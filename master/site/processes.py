@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -24,6 +26,7 @@ from master.workers import password_name
 _POLL_S = 0.05
 _START_S = 90.0
 _STOP_S = 30.0
+_PR_SET_PDEATHSIG = 1
 
 
 class NotStarted(UserError):
@@ -53,6 +56,7 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 (one thread; and after the change of user, which would undo it)
                 **who,
             )
 
@@ -80,6 +84,12 @@ class Process:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
         except OSError:
             return ""
+
+
+def _end_with_parent() -> None:
+    """Linux, in the child: be ended when whoever started us dies, however it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Site:
@@ -216,12 +226,33 @@ class Site:
 
 @contextlib.contextmanager
 def running(site: Site) -> Iterator[Site]:
-    """A prepared site with its master and local workers, ended on the way out whatever happens."""
-    try:
+    """A prepared site with its master and local workers, ended on the way out whatever happens.
+
+    Raises:
+        NotStarted: also when another process runs this very site.
+    """
+    site.folder.mkdir(parents=True, exist_ok=True)
+    with _alone(site.folder), _ended(site):
         site.prepare()
         site.start_master()
         for name in site.local_workers():
             site.start_worker(name)
         yield site
+
+
+@contextlib.contextmanager
+def _ended(site: Site) -> Iterator[None]:
+    try:
+        yield
     finally:
         site.stop()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / "site.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NotStarted(f"another ci/up already runs in {folder}", "stop it, or name another --folder") from None
+        yield
