@@ -1,0 +1,137 @@
+"""Which workers serve which stage, who may start what, and since when nobody was there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from graphs import document
+
+from master.fleet import ConfiguredFleet, Gate, LiveFleet, Ticket, eligible, least_busy, refusal, unserved
+from master.pipeline import Requires, Stage
+
+
+@dataclass(frozen=True)
+class Worker:
+    trust: str = "trusted"
+    os: str = "linux"
+    provides: frozenset[str] = field(default_factory=frozenset)
+
+
+FLEET = {
+    "one": Worker(provides=frozenset({"python", "cargo"})),
+    "two": Worker(trust="untrusted", provides=frozenset({"python"})),
+    "win": Worker(os="windows", provides=frozenset({"msvc"})),
+}
+
+
+@pytest.mark.parametrize(
+    ("requires", "worker", "reason"),
+    [
+        (Requires(), Worker(), ""),
+        (Requires(os="linux", tools=frozenset({"cargo"})), FLEET["one"], ""),
+        (Requires(os="windows"), FLEET["one"], "is linux, not windows"),
+        (Requires(tools=frozenset({"msvc", "conda", "python"})), FLEET["one"], "has no conda, msvc"),
+        (Requires(local=True), FLEET["one"], "the stage runs in the master"),
+    ],
+)
+def test_a_worker_is_refused_with_a_reason(requires: Requires, worker: Worker, reason: str) -> None:
+    assert refusal(requires, worker) == reason
+
+
+def test_trust_divides_the_fleet() -> None:
+    test = document()["test"]
+    assert eligible(test, FLEET) == ["one", "two"]
+    assert eligible(test, FLEET, trusted=True) == ["one"]
+    assert eligible(test, FLEET, trusted=False) == ["two"]
+    assert eligible(document()["summary"], FLEET) == []
+
+
+def test_an_unserved_stage_says_what_each_worker_lacks() -> None:
+    build, windows = document()["build-linux"], document()["build-windows"]
+    assert unserved(build, FLEET, trusted=True) == ""
+    assert unserved(build, FLEET, trusted=False) == (
+        "no untrusted worker that can serve it is configured (two has no cargo)"
+    )
+    assert unserved(windows, {}, trusted=True) == "no trusted worker that can serve it is configured"
+    assert unserved(document()["summary"], {}, trusted=False) == "", "the master serves it"
+    many = {f"w{n}": Worker() for n in range(9)}
+    assert unserved(windows, many, trusted=True).endswith("w2 is linux, not windows; and 6 more)")
+
+
+def available(_stage: Stage) -> str:
+    return ""
+
+
+def test_a_stage_without_steps_is_served_by_nobody() -> None:
+    fleet = ConfiguredFleet(FLEET, lambda s: "no steps for docker yet" if s.name == "docker" else "")
+    assert fleet.unserved(document()["docker"], "", trusted=True) == "no steps for docker yet"
+    assert fleet.unserved(document()["test"], "", trusted=True) == ""
+    assert fleet.last_connected(document()["test"], "", trusted=True) == float("inf")
+
+
+def test_the_live_fleet_knows_since_when_nobody_was_there() -> None:
+    clock = SimpleNamespace(now=1000.0)
+    there = {"one"}
+    fleet = LiveFleet(FLEET, available, lambda: there, lambda: clock.now)
+
+    def seen(trusted: bool, name: str = "test") -> float:
+        return fleet.last_connected(document()[name], "", trusted=trusted)
+
+    assert seen(trusted=True) == 1000.0
+    clock.now = 1100.0
+    assert seen(trusted=True) == 1100.0, "it is there"
+    assert seen(trusted=False) == 1000.0, "patience begins with the master"
+    there.clear()
+    fleet.left("one")
+    clock.now = 1200.0
+    assert seen(trusted=True) == 1100.0
+    there.add("two")
+    assert (seen(trusted=False), seen(trusted=True)) == (1200.0, 1100.0), "another trust is no help"
+    assert seen(trusted=True, name="summary") == 1200.0
+    assert seen(trusted=False, name="build-windows") == 1000.0, "nobody can serve it"
+
+
+# -- the gate
+
+
+def starts(gate: Gate, request: int, worker: str) -> bool:
+    for_builder = SimpleNamespace(worker=SimpleNamespace(workername=worker))
+    return gate.can_start(None, for_builder, SimpleNamespace(id=request))
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_build_starts_on_a_worker_of_its_runs_trust(trusted: bool) -> None:
+    gate = Gate()
+    gate.trust = {name: worker.trust for name, worker in FLEET.items()}
+    gate.tickets[5] = Ticket(run_id=1, trusted=trusted, local=False)
+    assert starts(gate, 5, "one") is trusted
+    assert starts(gate, 5, "two") is not trusted
+    assert not starts(gate, 5, "a worker that the settings do not name")
+    assert not starts(gate, 6, "one"), "a Rebuild, or a foreign scheduler's request"
+    del gate.tickets[5]
+    assert not starts(gate, 5, "one" if trusted else "two"), "its attempt has ended"
+
+
+def test_a_local_stage_starts_in_the_master() -> None:
+    gate = Gate()
+    gate.tickets[5] = Ticket(run_id=1, trusted=False, local=True)
+    assert starts(gate, 5, "local")
+
+
+def candidate(name: str, *busy: bool) -> Any:
+    builders = {n: SimpleNamespace(isBusy=lambda b=b: b) for n, b in enumerate(busy)}
+    return SimpleNamespace(worker=SimpleNamespace(workername=name, workerforbuilders=builders))
+
+
+def test_the_least_busy_worker_comes_first_then_the_first_by_name() -> None:
+    workers = [
+        candidate("c", False),
+        candidate("b", False, False),
+        candidate("a", True, False),
+        candidate("0", True, True),
+    ]
+    assert least_busy(None, workers, None) is workers[1]
+    assert least_busy(None, [], None) is None
