@@ -21,10 +21,13 @@ def build_folder(run_id: int, stage: str, variant: str, number: int, build_id: i
 
 
 def collect(root: Path, folder: str) -> list[Artifact]:
-    """The files of one build, with size and SHA-256. Blocking: run it in a thread."""
+    """The files of one build, with size and SHA-256; a name that is no text cannot be listed and is left out.
+
+    Blocking: run it in a thread.
+    """
     found = []
     base = root / folder
-    for file in sorted(path for path in base.rglob("*") if path.is_file() and not path.is_symlink()):
+    for file in sorted(path for path in base.rglob("*") if _listable(path)):
         digest = hashlib.sha256()
         with file.open("rb") as stream:
             while block := stream.read(_BLOCK):
@@ -38,3 +41,11 @@ def collect(root: Path, folder: str) -> list[Artifact]:
             )
         )
     return found
+
+
+def _listable(path: Path) -> bool:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        return False
+    return path.is_file() and not path.is_symlink()

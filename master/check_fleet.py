@@ -33,7 +33,9 @@ def _unserved(settings: Settings, stage: Stage) -> Iterator[Problem]:
         return
     wanted = [_trust(trusted) for trusted in without]
     missing = _missing(settings, stage, without)
-    tolerated = stage.no_worker == "skip" or (stage.no_worker == "wait" and stage.uses in _AWAITED)
+    own, scheduling = settings.stages[stage.name], settings.scheduling
+    chosen = own.no_worker is not None or "no_worker" in scheduling.model_fields_set
+    tolerated = chosen or stage.uses in _AWAITED  # said to be so; else it is a mistake more often than a plan
     outcome = {
         "skip": "it will be skipped",
         "wait": f"it would wait {stage.queue_timeout:g} s and fail",
@@ -43,7 +45,7 @@ def _unserved(settings: Settings, stage: Stage) -> Iterator[Problem]:
         key=f"stages.{stage.name}.requires",
         message=f"no {' and no '.join(wanted)} worker can serve stage {stage.name!r}: {outcome}{missing}",
         found=listed([stage.requires.os or "any os", *sorted(stage.requires.tools)]),
-        allowed="what one worker of that trust is and provides" + ("" if tolerated else ', or no_worker = "skip"'),
+        allowed="what one worker of that trust is and provides" + ("" if tolerated else ', or no_worker = "wait", "skip" or "fail"'),
         severity="warning" if tolerated else "error",
     )
 

@@ -89,6 +89,9 @@ def _role(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
 
 
 def _tables(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
+    if "default" in own.variants:
+        message = "is what the one build of a stage without variants is called"
+        yield Problem(key=f"{key}.variants", message=message, found="default", allowed="any other name")
     if own.wheel:
         for variant in own.wheel.variants:
             if variant not in own.variants:

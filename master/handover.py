@@ -83,6 +83,15 @@ class Handover:
         """End a request whose attempt has ended, so that Buildbot never starts it again."""
         await self.master.data.updates.completeBuildRequests([request_id], result)
 
+    def has_builder(self, stage: Stage, variant: str) -> bool:
+        return stage.builder(variant) in self.master.botmaster.builders
+
+    async def abandon(self, request_id: int, build_id: int) -> None:
+        """End a build whose builder a reconfiguration removed. The worker has killed its command, and can no longer
+        say so: Buildbot alone would wait for that until the worker leaves."""
+        await self.master.data.updates.finishBuild(build_id, CANCELLED)
+        await self.complete(request_id, CANCELLED)
+
     async def complete_leftovers(self) -> None:
         """End the requests that a crash, or a removed builder, left open behind ended attempts."""
         rows = await self.master.db.pool.do(buildbot_rows.open_requests_of_ended_attempts)

@@ -145,8 +145,7 @@ def _environment(settings: Settings, request: RunRequest, stage: Stage) -> dict[
         threads=triggers.threads(request, pull_request=limits.pull_request, other=limits.other),
         builddir="<workspace>",
     )
-    rendered: dict[str, str] = Frame.of(stage, settings).environment.getRenderingFor(properties)
-    return rendered
+    return Frame.of(stage, settings).environment.plain(properties)
 
 
 def _artifacts(settings: Settings, request: RunRequest, stage: Stage) -> tuple[str, ...]:

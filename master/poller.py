@@ -6,6 +6,7 @@ neither loses nor repeats one. The first look at a repository takes it as it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from master.database import store
 from master.database.tables import polled_refs
 from master.repository import Repository, RepositoryUnreachable
 from master.scheduler import NAME
-from master.triggers import Event, Ignored, Rules
+from master.triggers import Event, Ignored, InvalidEvent, Rules
 
 _LOOKED = ""  #: stands among the refs once a repository has been looked at, so that an empty one counts too
 
@@ -30,16 +31,18 @@ def moved(known: Mapping[str, str], found: Mapping[str, str], rules: Rules) -> l
     """The events between two looks at a repository's refs, branches first. Pure."""
     if _LOOKED not in known:
         return []
-    events = []
-    for ref, head in sorted(found.items()):
-        if known.get(ref) == head or not ref.startswith(("refs/heads/", "refs/tags/", "refs/pull/")):
-            continue
-        if ref.startswith("refs/pull/") and not ref.endswith("/head"):
-            continue
-        event = triggers.from_ref(ref, head, before=known.get(ref, ""))
-        if not isinstance(triggers.classify(event, rules), Ignored):
-            events.append(event)
-    return events
+    changed = [(ref, head) for ref, head in sorted(found.items()) if known.get(ref) != head]
+    return [triggers.from_ref(ref, head, before=known.get(ref, "")) for ref, head in changed if _asks(ref, head, rules)]
+
+
+def _asks(ref: str, head: str, rules: Rules) -> bool:
+    """Whether a ref is one that can ask for a run. One that no event can name (a too long one, say) cannot."""
+    if not ref.startswith(("refs/heads/", "refs/tags/")) and not re.fullmatch(r"refs/pull/\d+/head", ref):
+        return False
+    try:
+        return not isinstance(triggers.classify(triggers.from_ref(ref, head), rules), Ignored)
+    except InvalidEvent:
+        return False
 
 
 class RefPoller(ReconfigurablePollingChangeSource):
@@ -75,6 +78,7 @@ class RefPoller(ReconfigurablePollingChangeSource):
             return
         self.last_error = ""
         known: dict[str, str] = await self.master.db.pool.do(_known, self.repository.url)
+        found = {ref: head for ref, head in found.items() if ref == _LOOKED or _asks(ref, head, self.rules)}
         events = [await self._told(event, found) for event in moved(known, found, self.rules)]
         if known != found:
             now = self.master.reactor.seconds()
@@ -98,10 +102,10 @@ def _known(connection: sa.Connection, repository: str) -> dict[str, str]:
 def _keep(
     connection: sa.Connection, repository: str, found: Mapping[str, str], events: list[Event], now: float
 ) -> None:
-    rows = [{"repository": repository, "ref": ref[:255], "head": head} for ref, head in found.items()]
+    rows = [{"repository": repository, "ref": ref, "head": head} for ref, head in found.items()]
     connection.execute(polled_refs.delete().where(polled_refs.c.repository == repository))
     connection.execute(polled_refs.insert(), rows)
     for event in events:
         # the look is part of the key: a ref may come back to where it was
         key = f"poll:{event.ref}:{event.before[:12]}..{event.head}:{now:.3f}"
-        store.receive(connection, key=key[:255], source="poller", event=event, now=now)
+        store.receive(connection, key=key, source="poller", event=event, now=now)

@@ -19,11 +19,13 @@ from master.database import buildbot_rows, store
 from master.database.records import Artifact, AttemptRow, RunRow
 from master.decisions import decide
 from master.fleet import Gate, LiveFleet, Ticket
-from master.handover import Handover
+from master.handover import Handover, UnknownBuilder
 from master.outcome import BuildFacts, Outcome, RequestFacts
 from master.pipeline import Pipeline, Stage, State
 from master.run_model import Action, Create, End, Enqueue, Settle, Slot, Wait, Withdraw
 
+_RETRY_S = 5.0  #: pause before a builder that is missing is looked for again
+_SOONEST_S = 1.0
 _LIVE = tuple(state for state in State if not state.ended)
 
 
@@ -78,10 +80,13 @@ class Reconciler:
         changed = False
         for attempt in live:
             request = requests.get(attempt.request_id or 0)
-            if attempt.slot.stage not in self.pipeline and not attempt.withdrawn:
+            if not self.planned(attempt) and not attempt.withdrawn:
                 continue  # the next decision withdraws it
             if attempt.request_id is None:
-                changed |= await self.hand_over(run, attempt)
+                try:
+                    changed |= await self.hand_over(run, attempt)
+                except UnknownBuilder as error:  # between two configurations; or the next decision settles it
+                    log.msg(f"run {run.id}: {attempt.slot} waits: {error}")
             elif request is None:
                 gone = Outcome(state=State.INFRASTRUCTURE, reason="Buildbot no longer knows its build request")
                 changed |= await self.settle(run, attempt, gone)
@@ -89,9 +94,13 @@ class Reconciler:
                 changed |= await self.follow(run, attempt, request)
         return changed
 
+    def planned(self, attempt: AttemptRow) -> bool:
+        """Whether the pipeline, as it is now, has the attempt's stage and variant."""
+        return attempt.stage in self.pipeline and attempt.variant in self.pipeline[attempt.stage].variants
+
     async def follow(self, run: RunRow, attempt: AttemptRow, request: RequestFacts) -> bool:
         """Bring one attempt to where its request stands."""
-        stage = self.pipeline[attempt.stage] if attempt.stage in self.pipeline else _removed(attempt)
+        stage = self.pipeline[attempt.stage] if self.planned(attempt) else _removed(attempt)
         if build := request.decisive:
             properties = await self.database.do(buildbot_rows.properties, build.id)
             ended = outcome.outcome_of_build(build, properties, stage, attempt)
@@ -100,6 +109,10 @@ class Reconciler:
             return await self.settle(run, attempt, ended_without, request_open=False)
         if lost := request.lost_after(attempt.counted_build):
             return await self.count_lost(run, attempt, stage, [build.id for build in lost])
+        if request.running and (gone := self.builder_gone(run, attempt, stage)):
+            ended_here = await self.settle(run, attempt, gone, request_open=False)
+            await self.handover.abandon(request.id, request.running.id)
+            return ended_here
         if attempt.withdrawn and request.id not in self._withdrawn:
             self._withdrawn.add(request.id)
             self.gate.tickets.pop(request.id, None)
@@ -117,6 +130,15 @@ class Reconciler:
         if not attempt.withdrawn:
             self.admit(run, attempt, stage)
         return False
+
+    def builder_gone(self, run: RunRow, attempt: AttemptRow, stage: Stage) -> Outcome | None:
+        """The end of an attempt that is being built, once new settings have no builder for it."""
+        if self.handover.has_builder(stage, attempt.variant):
+            return None
+        if attempt.withdrawn:
+            return Outcome(state=State.CANCELLED, reason=attempt.withdrawn)
+        unserved = self.fleet.unserved(stage, attempt.variant, run.trusted)
+        return Outcome(state=State.INFRASTRUCTURE, reason=unserved) if unserved else None
 
     def admit(self, run: RunRow, attempt: AttemptRow, stage: Stage) -> None:
         """Let the gate start an attempt's request."""
@@ -219,15 +241,18 @@ class Reconciler:
         """When patience ends or a pause is over, if nothing happens before."""
         times = []
         for attempt in attempts:
-            if attempt.stage not in self.pipeline or attempt.state not in (State.PENDING, State.QUEUED):
+            if not self.planned(attempt) or attempt.withdrawn or attempt.state not in (State.PENDING, State.QUEUED):
                 continue
+            if attempt.state is State.QUEUED and attempt.request_id is None:
+                times.append(now + _RETRY_S)
             stage = self.pipeline[attempt.stage]
             if attempt.not_before > now:
                 times.append(attempt.not_before)
             elif attempt.waiting_since:
                 seen = self.fleet.last_connected(stage, attempt.variant, run.trusted)
                 times.append(max(attempt.waiting_since, seen) + stage.queue_timeout)
-        return min(times, default=None)
+        # a time that is past waits for something else: looking again at once would not bring it
+        return max(min(times), now + _SOONEST_S) if times else None
 
 
 def _removed(attempt: AttemptRow) -> Stage:

@@ -19,7 +19,7 @@ from twisted.python import log
 
 from master.database import buildbot_rows, store
 from master.fleet import Gate, LiveFleet
-from master.handover import Handover, UnknownBuilder
+from master.handover import Handover
 from master.inbox import Inbox
 from master.pipeline import Stage
 from master.reconcile import Reconciler
@@ -216,9 +216,6 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
     async def _carry(self, run_id: int) -> None:
         try:
             deadline = await self.reconciler.run(run_id)
-        except UnknownBuilder as error:
-            log.msg(f"run {run_id} waits: {error}")
-            deadline = self.master.reactor.seconds() + _RETRY_S
         except Exception:
             log.err(None, f"while carrying run {run_id} forward; trying again")
             deadline = self.master.reactor.seconds() + _RETRY_S

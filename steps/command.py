@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import re
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from buildbot.interfaces import IRenderable
 from buildbot.process.buildstep import BuildStep, ShellMixin
 from buildbot.process.logobserver import LogObserver
+from buildbot.process.properties import Secret
 from buildbot.process.results import FAILURE, SUCCESS
 from buildbot.util import ComparableMixin
 from twisted.internet import defer
@@ -32,15 +34,30 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
 
 @implementer(IRenderable)
 class StageEnvironment(ComparableMixin):
-    """A stage's variables for one build: the settings' with ``{workspace}`` filled in, and its number of threads."""
+    """A stage's variables for one build: the settings' with ``{workspace}`` filled in, its number of threads, and, in a
+    trusted run only, its secrets under their names in capitals (``deploy-key`` is ``DEPLOY_KEY``)."""
 
-    compare_attrs = ("templates", "more")
+    compare_attrs = ("templates", "more", "secrets")
 
-    def __init__(self, templates: Mapping[str, str], more: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, templates: Mapping[str, str], more: Mapping[str, str] | None = None, secrets: Collection[str] = ()
+    ) -> None:
         self.templates = dict(templates)
         self.more = dict(more or {})
+        self.secrets = tuple(secrets)
 
-    def getRenderingFor(self, properties: Any) -> dict[str, str]:
+    async def with_secrets(self, properties: Any) -> dict[str, str]:
+        """Rendered by Buildbot, which then strikes their values out of every log."""
+        values = {variable_of(name): await properties.render(Secret(name)) for name in self.secrets}
+        return {**self.plain(properties), **values}
+
+    def getRenderingFor(self, properties: Any) -> Any:
+        if self.secrets and properties.getProperty("trusted") is True:
+            return defer.ensureDeferred(self.with_secrets(properties))
+        return self.plain(properties)
+
+    def plain(self, properties: Any) -> dict[str, str]:
+        """Everything but secrets."""
         threads = str(properties.getProperty("threads") or 2)
         workspace = str(properties.getProperty("builddir") or "..")
         return {
@@ -55,6 +72,11 @@ class StageEnvironment(ComparableMixin):
 _WORKSPACE = "{workspace}"
 
 
+def variable_of(secret: str) -> str:
+    """The environment variable in which a build finds a secret."""
+    return re.sub(r"[^A-Z0-9]", "_", secret.upper())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Frame:
     """What all steps of one stage share."""
@@ -67,7 +89,9 @@ class Frame:
     @classmethod
     def of(cls, stage: Stage, settings: Settings) -> Frame:
         return cls(
-            environment=StageEnvironment(settings.environment_for(stage.name, workspace=_WORKSPACE)),
+            environment=StageEnvironment(
+                settings.environment_for(stage.name, workspace=_WORKSPACE), secrets=stage.secrets
+            ),
             silence_timeout=stage.silence_timeout,
             timeout=stage.timeout,
             continue_on_error=stage.continue_on_error,
@@ -75,8 +99,8 @@ class Frame:
 
     def with_environment(self, more: Mapping[str, str]) -> Frame:
         """The same with further variables, which nothing overrides."""
-        environment = self.environment
-        return replace(self, environment=StageEnvironment(environment.templates, {**environment.more, **more}))
+        own = self.environment
+        return replace(self, environment=StageEnvironment(own.templates, {**own.more, **more}, own.secrets))
 
     def outcome(self) -> dict[str, bool]:
         """How a failed step counts. A stage that may fail halts just the same, and its build ends with warnings."""

@@ -35,13 +35,14 @@ class NotStarted(UserError):
 
 @dataclass
 class Process:
-    """One process of the site. ``log`` is where its output, and what to read when it fails, goes."""
+    """One process of the site. Its output goes to ``log``; ``own_log`` is one that it writes itself."""
 
     name: str
     command: Sequence[str]
     log: Path
     environment: Mapping[str, str]
     owner: Owner | None = None
+    own_log: Path | None = None
     running: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
@@ -79,11 +80,12 @@ class Process:
         self.running = None
 
     def last_words(self) -> str:
-        """The end of its log."""
-        try:
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
-        except OSError:
-            return ""
+        """The end of its logs."""
+        said: list[str] = []
+        for log in (self.log, self.own_log):
+            with contextlib.suppress(OSError):
+                said += log.read_text(errors="replace").splitlines()[-20:] if log else []
+        return "\n".join(said)
 
 
 def _end_with_parent() -> None:
@@ -164,6 +166,7 @@ class Site:
             name="master",
             command=launch.command(self.basedir),
             log=self.folder / "logs" / "master.log",
+            own_log=self.basedir / "twistd.log",
             environment=self.environment,
             owner=self.owners.master,
         )

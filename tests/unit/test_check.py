@@ -239,17 +239,24 @@ def test_a_stage_that_no_worker_serves_is_an_error_that_says_what_is_missing() -
     assert 'did you mean "cmake"?' in told.message
 
 
-@pytest.mark.parametrize(("policy", "severity"), [("wait", "error"), ("fail", "error"), ("skip", "warning")])
-def test_skipping_what_no_worker_serves_is_a_choice(policy: str, severity: str) -> None:
+@pytest.mark.parametrize("policy", ["wait", "fail", "skip"])
+def test_what_becomes_of_an_unserved_stage_is_a_choice(policy: str) -> None:
     text = stage("pack", f'requires = {{ os = "windows" }}\nno_worker = "{policy}"')
-    assert the(checked(LINT, text), "stages.pack.requires").severity == severity
+    assert the(checked(LINT, text), "stages.pack.requires").severity == "warning"
+
+
+def test_the_choice_may_stand_for_all_stages() -> None:
+    text = stage("pack", 'requires = { os = "windows" }') + '\n[scheduling]\nno_worker = "wait"'
+    assert the(checked(LINT, text), "stages.pack.requires").severity == "warning"
+
+
+def test_a_variant_may_not_be_called_default() -> None:
+    assert the(checked(LINT, stage("pack", 'variants = ["default"]')), "stages.pack.variants").severity == "error"
 
 
 @pytest.mark.parametrize("name", ["docker", "build-windows"])
 def test_docker_and_windows_may_wait_for_their_workers(name: str) -> None:
     assert the(checked(LINT, f"[stages.{name}]"), f"stages.{name}.requires").severity == "warning"
-    failing = checked(LINT, f'[stages.{name}]\nno_worker = "fail"')
-    assert the(failing, f"stages.{name}.requires").severity == "error"
 
 
 @pytest.mark.parametrize(
