@@ -10,7 +10,7 @@ from buildbot.util.service import BuildbotService
 from twisted.internet import defer
 from twisted.internet.task import LoopingCall
 
-FILE = "ports.json"
+from master.places import PORTS
 
 
 class Announcement(BuildbotService):
@@ -39,7 +39,7 @@ class Announcement(BuildbotService):
         web, worker = self._web_port(), self._worker_port()
         if web and worker:
             self._looking.stop()
-            path = Path(self.master.basedir) / FILE
+            path = Path(self.master.basedir) / PORTS
             fresh = path.with_suffix(".new")
             fresh.write_text(json.dumps({"pid": os.getpid(), "web": web, "worker": worker}))
             fresh.replace(path)

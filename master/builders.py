@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from buildbot.config import BuilderConfig
 from buildbot.process.factory import BuildFactory
 
 import steps
 from master.fleet import Gate, eligible, least_busy
 from master.pipeline import Pipeline, Stage
+from master.places import Places
 from master.releases import FolderTarget
 from master.settings import Settings
 from master.settings_stages import TargetSettings
 from master.workers import LOCAL
 from steps.release import PublishRelease
 from steps.summary import Summarise
-
-
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where things of this master are."""
-
-    basedir: Path
-    url: str
-
-    @property
-    def artifacts(self) -> Path:
-        return self.basedir / "artifacts"
-
 
 _IN_MASTER = ("release", "summary")
 

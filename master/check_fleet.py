@@ -45,7 +45,8 @@ def _unserved(settings: Settings, stage: Stage) -> Iterator[Problem]:
         key=f"stages.{stage.name}.requires",
         message=f"no {' and no '.join(wanted)} worker can serve stage {stage.name!r}: {outcome}{missing}",
         found=listed([stage.requires.os or "any os", *sorted(stage.requires.tools)]),
-        allowed="what one worker of that trust is and provides" + ("" if tolerated else ', or no_worker = "wait", "skip" or "fail"'),
+        allowed="what one worker of that trust is and provides"
+        + ("" if tolerated else ', or no_worker = "wait", "skip" or "fail"'),
         severity="warning" if tolerated else "error",
     )
 

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 
 from master import client as clients
-from master import show
 from master.errors import UserError
 from master.pipeline import EventKind
 from master.site.sample import source
@@ -86,6 +85,7 @@ def plan(
 ) -> None:
     """Say what would run for an event, on which workers, and why not."""
     from master import plan as plans  # noqa: PLC0415
+    from master import show  # noqa: PLC0415
     from master.planned_event import planned_event  # noqa: PLC0415
     from master.settings import load  # noqa: PLC0415
 
@@ -119,6 +119,8 @@ def run(
 @app.command()
 def runs(limit: int = 20, master: _Master = "", as_json: _Json = False) -> None:
     """List the newest runs."""
+    from master import show  # noqa: PLC0415
+
     found = _client(master, None).runs(limit)
     if as_json:
         _print_json(found)
@@ -129,6 +131,8 @@ def runs(limit: int = 20, master: _Master = "", as_json: _Json = False) -> None:
 @app.command(name="show")
 def show_run(run_id: int, master: _Master = "", as_json: _Json = False) -> None:
     """Show one run: its stages, why they stand where they do, and what they left."""
+    from master import show  # noqa: PLC0415
+
     found = _client(master, None).run(run_id)
     if as_json:
         _print_json(found)

@@ -10,9 +10,8 @@ from typing import Any
 
 import httpx
 
-from master import announce
-from master.configure import ADMIN, ADMIN_PASSWORD, SECRETS
 from master.errors import UserError
+from master.places import ADMIN, ADMIN_PASSWORD, PORTS, SECRETS
 
 _TIMEOUT_S = 60.0
 _API = "plugins/mlc_ci/api/"
@@ -118,7 +117,7 @@ def of_site(folder: Path) -> Client:
     """
     basedir = folder / "master"
     try:
-        ports = json.loads((basedir / announce.FILE).read_text())
+        ports = json.loads((basedir / PORTS).read_text())
         password = (basedir / SECRETS / ADMIN_PASSWORD).read_text().strip()
     except (OSError, ValueError) as error:
         raise MasterSaidNo(

@@ -9,19 +9,15 @@ from typing import Any
 from buildbot.plugins import secrets, util
 
 from master.announce import Announcement
-from master.builders import Places, configured_builders, unavailable
+from master.builders import configured_builders, unavailable
 from master.database.engine import engine_kwargs
 from master.fleet import Gate
 from master.force import force_scheduler
+from master.places import ADMIN, ADMIN_PASSWORD, SECRETS, SETTINGS, Places
 from master.poller import RefPoller
 from master.scheduler import PipelineScheduler, rules_of
 from master.settings import Settings, load, read_secret
 from master.workers import configured_workers
-
-SETTINGS = "settings.toml"
-SECRETS = "secrets"
-ADMIN = "admin"
-ADMIN_PASSWORD = "admin-password"  # noqa: S105 (the secret's name)
 
 
 def configure(basedir: Path) -> dict[str, Any]:

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from buildbot.db import enginestrategy
 
-from master.configure import ADMIN_PASSWORD, SECRETS, SETTINGS
 from master.database import migrate
 from master.errors import UserError
+from master.places import ADMIN_PASSWORD, SECRETS, SETTINGS, password_name
 from master.settings import load
-from master.workers import password_name
 
 _TAC = """\
 # Made by mlc-ci; the settings are in settings.toml.

@@ -9,6 +9,7 @@ from buildbot.util.twisted import async_to_deferred
 from buildbot.worker import AbstractWorker, Worker
 from buildbot.worker.local import LocalWorker
 
+from master.places import password_name
 from master.settings import Settings
 
 LOCAL = "in-master"  #: the worker inside the master that serves ``local`` stages
@@ -23,11 +24,6 @@ class FleetWorker(Worker):
     async def attached(self, conn: Any) -> None:
         conn.mind.broker.transport.setTcpNoDelay(True)
         await super().attached(conn)
-
-
-def password_name(worker: str) -> str:
-    """The secret that holds a worker's password."""
-    return f"worker-{worker}"
 
 
 def configured_workers(settings: Settings) -> list[AbstractWorker]:

@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from master import announce, launch
-from master.configure import SECRETS, SETTINGS
+from master import launch
 from master.errors import UserError
+from master.places import PORTS, SECRETS, SETTINGS, password_name
 from master.settings import Settings, load
 from master.site import files
 from master.site.owners import Owner, Owners
-from master.workers import password_name
 
 _POLL_S = 0.05
 _START_S = 90.0
@@ -124,7 +123,7 @@ class Site:
     @property
     def ports(self) -> dict[str, int]:
         """What the running master announced: ``web`` and ``worker``."""
-        ports: dict[str, int] = json.loads((self.basedir / announce.FILE).read_text())
+        ports: dict[str, int] = json.loads((self.basedir / PORTS).read_text())
         return ports
 
     @property
@@ -161,7 +160,7 @@ class Site:
 
     def start_master(self) -> Process:
         """Start the master and wait until its page and its workers' port are open."""
-        (self.basedir / announce.FILE).unlink(missing_ok=True)
+        (self.basedir / PORTS).unlink(missing_ok=True)
         process = Process(
             name="master",
             command=launch.command(self.basedir),
@@ -171,7 +170,7 @@ class Site:
             owner=self.owners.master,
         )
         self._run(process)
-        self.wait_until((self.basedir / announce.FILE).exists, process, "open its ports")
+        self.wait_until((self.basedir / PORTS).exists, process, "open its ports")
         return process
 
     def start_worker(self, name: str) -> Process:

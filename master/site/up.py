@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from master.client import of_site
-from master.configure import ADMIN, ADMIN_PASSWORD, SECRETS
+from master.places import ADMIN, ADMIN_PASSWORD, SECRETS, SETTINGS
 from master.settings import load
 from master.site import host
 from master.site.owners import owners
@@ -32,7 +32,7 @@ def main(console: Console, settings_file: Path, folder: Path) -> int:
     stopping = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: stopping.set())
-    kept = folder / "master" / "settings.toml"
+    kept = folder / "master" / SETTINGS
     with_sample = settings_file == source() / "ci" / "quickstart.toml"
     sample = SampleRepository(folder / "repositories") if with_sample else None
     settings = load(kept if kept.exists() else settings_file)

@@ -1,4 +1,4 @@
-"""``ci/up --once`` from a clean clone into a new environment, as a newcomer types it, judged by what it prints and leaves."""
+"""``ci/up --once`` from a clean clone into a new environment, as a newcomer types it."""
 
 from __future__ import annotations
 
