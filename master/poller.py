@@ -89,8 +89,9 @@ class RefPoller(ReconfigurablePollingChangeSource):
 
     async def _told(self, event: Event, found: Mapping[str, str]) -> Event:
         """The event with what the commit is about, and a pull request's base pinned to the default branch."""
-        base = found.get(self.rules.default_ref, "") if event.pull_request else ""
-        details = await self.repository.describe(event.ref, event.head, base or event.before)
+        base_ref = self.rules.default_ref if event.pull_request else ""
+        base = found.get(base_ref, "") if base_ref else ""
+        details = await self.repository.describe(event.ref, event.head, base or event.before, base_ref)
         return replace(event, base=base, message=details.message, author=details.author, changed_files=details.files)
 
 
@@ -102,9 +103,14 @@ def _known(connection: sa.Connection, repository: str) -> dict[str, str]:
 def _keep(
     connection: sa.Connection, repository: str, found: Mapping[str, str], events: list[Event], now: float
 ) -> None:
-    rows = [{"repository": repository, "ref": ref, "head": head} for ref, head in found.items()]
-    connection.execute(polled_refs.delete().where(polled_refs.c.repository == repository))
-    connection.execute(polled_refs.insert(), rows)
+    known = _known(connection, repository)
+    changed = {ref for ref in known.keys() | found.keys() if known.get(ref) != found.get(ref)}
+    ours = polled_refs.c.repository == repository
+    for ref in changed & known.keys():
+        connection.execute(polled_refs.delete().where(ours, polled_refs.c.ref == ref))
+    rows = [{"repository": repository, "ref": ref, "head": found[ref]} for ref in sorted(changed & found.keys())]
+    if rows:
+        connection.execute(polled_refs.insert(), rows)
     for event in events:
         # the look is part of the key: a ref may come back to where it was
         key = f"poll:{event.ref}:{event.before[:12]}..{event.head}:{now:.3f}"

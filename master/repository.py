@@ -51,23 +51,31 @@ class Repository:
                 found[ref.removesuffix("^{}")] = sha  # the peeled line follows the tag's own
         return found
 
-    async def describe(self, ref: str, head: str, since: str = "") -> Details:
+    async def describe(self, ref: str, head: str, since: str = "", base_ref: str = "") -> Details:
         """Message and author of ``head``, and the files that changed since the commit ``since`` (from their merge
-        base on). A commit that cannot be fetched is described as nothing: a run does not depend on it."""
+        base on; ``since`` is looked for in the history of ``ref`` and ``base_ref``).
+
+        What cannot be fetched is not described: a run does not depend on it.
+        """
         try:
             if not (self.cache / "HEAD").exists():
                 await self._git("init", "--quiet", "--bare", str(self.cache))
-            wanted = [ref, since] if since else [ref]
+            wanted = [ref, base_ref] if base_ref else [ref]
             await self._git(*self._in_cache, "fetch", "--quiet", "--filter=blob:none", "--", self.url, *wanted)
             log = await self._git(*self._in_cache, "log", "-1", "--format=%an%x00%B", head)
-            files: tuple[str, ...] | None = None
-            if since:
-                names = await self._git(*self._in_cache, "diff", "--name-only", "-z", f"{since}...{head}")
-                files = tuple(name for name in names.split("\0") if name)
         except RepositoryUnreachable:
             return Details()
         author, _, message = log.partition("\0")
-        return Details(message=message.strip(), author=author, files=files)
+        return Details(message=message.strip(), author=author, files=await self._changed(since, head))
+
+    async def _changed(self, since: str, head: str) -> tuple[str, ...] | None:
+        if not since:
+            return None
+        try:
+            names = await self._git(*self._in_cache, "diff", "--name-only", "-z", f"{since}...{head}")
+        except RepositoryUnreachable:  # a forced push left no way from one to the other
+            return None
+        return tuple(name for name in names.split("\0") if name)
 
     @property
     def _in_cache(self) -> tuple[str, ...]:

@@ -1,0 +1,65 @@
+"""What two looks at a repository's refs make of events."""
+
+from __future__ import annotations
+
+import pytest
+
+from master.pipeline import EventKind
+from master.poller import moved
+from master.triggers import Rules
+
+A, B, C = ("a" * 40, "b" * 40, "c" * 40)
+LOOKED = {"": ""}
+RULES = Rules()
+
+
+def seen(known: dict[str, str], found: dict[str, str], rules: Rules = RULES) -> list[tuple[EventKind, str, str, str]]:
+    return [(e.kind, e.ref, e.before, e.head) for e in moved(known, found, rules)]
+
+
+def test_the_first_look_starts_nothing() -> None:
+    assert seen({}, {**LOOKED, "refs/heads/main": A, "refs/tags/v1": A}) == []
+
+
+def test_the_first_push_to_an_empty_repository_is_one() -> None:
+    assert seen(LOOKED, {**LOOKED, "refs/heads/main": A}) == [(EventKind.PUSH, "refs/heads/main", "", A)]
+
+
+def test_each_kind_of_ref_that_moved() -> None:
+    known = {**LOOKED, "refs/heads/main": A, "refs/pull/7/head": A}
+    found = {**LOOKED, "refs/heads/main": B, "refs/pull/7/head": B, "refs/tags/v1.0": C}
+    assert seen(known, found) == [
+        (EventKind.PUSH, "refs/heads/main", A, B),
+        (EventKind.PULL_REQUEST, "refs/pull/7/head", A, B),
+        (EventKind.TAG, "refs/tags/v1.0", "", C),
+    ]
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "refs/heads/topic",
+        "refs/tags/nightly",
+        "refs/pull/7/merge",
+        "refs/pull/x/head",
+        "refs/pull/0/head",
+        "refs/notes/commits",
+        "refs/tags/v" + "1" * 300,
+        "refs/tags/v1\x7f",
+    ],
+)
+def test_refs_that_ask_for_nothing(ref: str) -> None:
+    assert seen(LOOKED, {**LOOKED, ref: A}) == []
+
+
+def test_an_odd_ref_does_not_stop_the_others() -> None:
+    found = {**LOOKED, "refs/tags/v" + "1" * 300: A, "refs/tags/v2": B}
+    assert seen(LOOKED, found) == [(EventKind.TAG, "refs/tags/v2", "", B)]
+
+
+def test_what_vanished_or_stayed_asks_for_nothing() -> None:
+    assert seen({**LOOKED, "refs/heads/main": A, "refs/pull/1/head": B}, {**LOOKED, "refs/heads/main": A}) == []
+
+
+def test_pull_requests_switched_off() -> None:
+    assert seen(LOOKED, {**LOOKED, "refs/pull/7/head": A}, Rules(pull_requests=False)) == []
