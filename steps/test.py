@@ -7,20 +7,26 @@ number of tests has to have *passed*.
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from buildbot.process.results import SUCCESS
+from buildbot.process.remotetransfer import StringFileWriter
+from buildbot.process.results import FAILURE, SUCCESS
+from buildbot.steps.worker import CompositeStepMixin
+from twisted.internet import defer, threads
 
 from master.pipeline import Stage
 from master.settings import Settings
 from master.settings_stages import PrebuiltSettings, PytestSettings
+from steps import junit
 from steps.classify import FailureClass, Limit, Verdict
 from steps.command import Command, Frame
 from steps.source import checkout
 
 ENVIRONMENT = "../test-environment"  #: beside the checkout, which is cleaned by git
 PYTHON = f"{ENVIRONMENT}/bin/python"
+REPORT = "../pytest.xml"  #: JUnit XML, beside the checkout
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed|deselected|warnings?)\b")
 _SUMMARY = re.compile(r"^=* ?(no tests ran|\d+ [a-z]+(, \d+ [a-z]+)*) in [\d.]+s.*$")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -49,6 +55,7 @@ def build_steps(stage: Stage, settings: Settings) -> list[Any]:
     if own.prebuilt:
         steps.append(Command(name="prebuilt packages", command=install_command(own.prebuilt), **limits))
         steps.append(Command(name="imports", command=imports_command(own.prebuilt), **limits))
+    steps.append(Command(name="old report", command=["rm", "-f", "--", REPORT], **limits))
     steps.append(Pytest(suite, name="pytest", **limits))
     return steps
 
@@ -86,18 +93,51 @@ def imports_command(prebuilt: PrebuiltSettings) -> list[str]:
     return command
 
 
-class Pytest(Command):
-    """The suite. Counts what passed from pytest's last line; too few is a failure like any other."""
+class Pytest(CompositeStepMixin, Command):
+    """The suite. Counts what passed from pytest's last line; too few is a failure like any other.
+
+    Its JUnit report becomes a Buildbot test result set, and the build data that the run's page shows.
+    """
 
     def __init__(self, suite: PytestSettings, **kwargs: Any) -> None:
         command = [PYTHON, "-m", "pytest", *suite.paths]
         if suite.marker:
             command += ["-m", suite.marker]
-        command += ["-ra", "--color=no", "--junitxml=../pytest.xml", *suite.arguments]
+        command += ["-ra", "--color=no", f"--junitxml={REPORT}", *suite.arguments]
         super().__init__(command=command, **kwargs)
         self.minimum = suite.minimum_passed
         self.counts: dict[str, int] = {}
         self.summary = ""
+
+    @defer.inlineCallbacks
+    def run(self) -> Generator[Any, Any, int]:
+        result: int = yield super().run()
+        if result in (SUCCESS, FAILURE):
+            yield self.take_results()
+        return result
+
+    @defer.inlineCallbacks
+    def take_results(self) -> Generator[Any, Any, None]:
+        """The report, if the suite got so far as to write one. A bad one changes nothing of the step's result."""
+        writer = StringFileWriter()
+        arguments = {"workdir": self.workdir, "workersrc": REPORT, "writer": writer}
+        arguments |= {"maxsize": junit.MOST_BYTES, "blocksize": 64 * 1024}
+        there = yield self.runRemoteCommand(
+            "uploadFile", arguments, abandonOnFailure=False, evaluateCommand=lambda done: not done.didFail()
+        )
+        if not there:
+            return
+        try:
+            cases = yield threads.deferToThread(junit.parse, writer.buffer.encode())
+        except junit.InvalidReport as error:
+            yield self.addCompleteLog("report", f"{error}\n")
+            return
+        setid = yield self.addTestResultSet("pytest", "pass_fail", "boolean")
+        for case in cases:
+            if case.ended is not junit.Ended.SKIPPED:
+                passed = int(case.ended is junit.Ended.PASSED)
+                self.addTestResult(setid, passed, test_name=case.name, duration_ns=int(case.seconds * 1e9))
+        yield self.setBuildData(junit.RESULTS, junit.for_the_page(cases), "pytest")
 
     def line_received(self, line: str) -> None:
         if _SUMMARY.match(line):

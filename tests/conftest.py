@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+pytest_plugins = ["pytester"]
+
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Callable[[], str]]:

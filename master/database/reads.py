@@ -5,6 +5,7 @@ Nothing is written here; what the scheduler reads and writes is in :mod:`master.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from master.database import store
 from master.database.records import Artifact, AttemptRow, RunRow, run_row
 from master.database.tables import artifacts, runs, stage_attempts
 from master.pipeline import State
+from steps.junit import RESULTS
 
 # everything but the changed files, which nothing on the page shows and which can be thousands
 _RUN = [c for c in runs.c if c.name != "changed_files"] + [sa.null().label("changed_files")]
@@ -66,6 +68,7 @@ class WholeRun:
     attempts: Sequence[PlacedAttempt]
     artifacts: Mapping[int, Sequence[Artifact]]  #: by attempt
     logs: Mapping[int, Sequence[LogPlace]]  #: by build
+    tests: Mapping[int, Mapping[str, Any]]  #: by build: what :func:`steps.junit.for_the_page` kept
     journal: Sequence[tuple[float, str]]
 
 
@@ -80,16 +83,18 @@ def runs_page(connection: sa.Connection, *, limit: int, before: int | None = Non
 
 
 def whole_run(connection: sa.Connection, run_id: int) -> WholeRun | None:
-    """Everything about one run: five queries."""
+    """Everything about one run: six queries."""
     row = connection.execute(sa.select(*_RUN).where(runs.c.id == run_id)).first()
     if row is None:
         return None
     attempts = _attempts(connection, [run_id])
+    builds = [a.row.build_id for a in attempts if a.row.build_id is not None]
     return WholeRun(
         run=run_row(row),
         attempts=attempts,
         artifacts=_artifacts(connection, run_id),
-        logs=_logs(connection, [a.row.build_id for a in attempts if a.row.build_id is not None]),
+        logs=_logs(connection, builds),
+        tests=_tests(connection, builds),
         journal=store.notes(connection, run_id),
     )
 
@@ -161,3 +166,9 @@ def _logs(connection: sa.Connection, build_ids: Iterable[int]) -> dict[int, list
         place = LogPlace(step=row.step, step_number=row.number, log=row.log, slug=row.slug)
         found.setdefault(row.buildid, []).append(place)
     return found
+
+
+def _tests(connection: sa.Connection, build_ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
+    d = Model.build_data.c
+    query = sa.select(d.buildid, d.value).where(d.buildid.in_(build_ids), d.name == RESULTS)
+    return {row.buildid: json.loads(row.value) for row in connection.execute(query)} if build_ids else {}

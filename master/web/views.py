@@ -129,6 +129,7 @@ def _attempt(attempt: PlacedAttempt, whole: WholeRun) -> Json:
         "lost_with_master": row.lost_with_master,
         "artifacts": [_artifact(row.run_id, row.id, file) for file in whole.artifacts.get(row.id, ())],
         "logs": [_log(log) for log in logs],
+        "tests": whole.tests.get(row.build_id or 0),
     }
 
 

@@ -71,7 +71,7 @@ def rendered(value: object, **properties: object) -> object:
 
 def test_the_test_stage(settings: Settings) -> None:
     names = [step.name for step in made(settings, "test")]
-    assert names == ["checkout", "environment", "dependencies", "prebuilt packages", "imports", "pytest"]
+    assert names == ["checkout", "environment", "dependencies", "prebuilt packages", "imports", "old report", "pytest"]
 
 
 def test_the_build_stage(settings: Settings) -> None:

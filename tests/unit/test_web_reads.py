@@ -145,7 +145,7 @@ def test_a_whole_run_has_artifacts_logs_and_journal_of_its_own_only(connection: 
     said = queries(connection)
     whole = reads.whole_run(connection, mine)
     assert whole is not None
-    assert len(said) == 5
+    assert len(said) == 6
     assert {attempt: [file.name for file in files] for attempt, files in whole.artifacts.items()} == {
         kept: ["a.txt", "b.whl"]
     }

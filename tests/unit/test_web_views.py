@@ -88,7 +88,7 @@ def listed(*attempts: PlacedAttempt, **changes: Any) -> views.Json:
 
 
 def whole(*attempts: PlacedAttempt, may_control: bool = False, **parts: Any) -> views.Json:
-    known: dict[str, Any] = {"run": run(), "artifacts": {}, "logs": {}, "journal": [], **parts}
+    known: dict[str, Any] = {"run": run(), "artifacts": {}, "logs": {}, "tests": {}, "journal": [], **parts}
     return views.run_page(WholeRun(attempts=attempts, **known), PIPELINE, may_control=may_control)
 
 

@@ -96,6 +96,20 @@ function Place({ attempt }) {
   return to && h(React.Fragment, null, h(Link, { to }, attempt.build ? `build ${attempt.build.number}` : "waiting"), h(Logs, { attempt }));
 }
 
+// Counts, and the failed tests first: each opens to its message.
+function Tests({ tests }) {
+  const said = Object.entries(tests.counts).filter(([, count]) => count > 0);
+  return h(
+    "div",
+    { className: "small" },
+    "tests: ",
+    said.map(([ended, count]) => `${count} ${ended}`).join(", ") || "none",
+    tests.failed.map((test) =>
+      h("details", { key: test.name }, h("summary", null, `${test.ended}: ${test.name}`), h("pre", null, test.message)),
+    ),
+  );
+}
+
 function Earlier({ attempts }) {
   return h(
     "details",
@@ -135,6 +149,7 @@ function Stage({ stage, first, run, give }) {
       reason && h("div", { className: "mlc-ci-reason" }, reason),
       stage.build?.doing && h("div", { className: "text-muted" }, stage.build.doing),
       h(Place, { attempt }),
+      attempt.tests && h(Tests, { tests: attempt.tests }),
       earlier.length > 0 && h(Earlier, { attempts: earlier }),
     ),
     h("td", { "data-label": "duration", className: "text-nowrap" }, elapsed(stage.started_at, stage.ended_at) || waits),
