@@ -55,13 +55,14 @@ usable_python() {
 make_environment() {
     local folder=$1 extras=$2 editable=${3:-} stamp python
     python=$(usable_python)
-    mkdir -p "$folder"
-    exec 9>"$folder/.lock"
+    mkdir -p "$(dirname "$folder")"
+    exec 9>"$folder.lock"
     flock 9
     stamp=$("$python" --version; printf '%s %s\n' "$extras" "$editable"; stamp_files "$editable" | sort -z | xargs -0 sha256sum)
-    if [ ! -x "$folder/bin/python" ] || [ "$(cat "$folder/.stamp" 2>/dev/null)" != "$stamp" ]; then
+    if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1 || [ "$(cat "$folder/.stamp" 2>/dev/null)" != "$stamp" ]; then
         say "preparing the Python environment in $folder …"
-        [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
+        # an interrupted start, or a new Python of the system, leaves one that does not work
+        "$folder/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$folder"
         rm -rf build
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade ${editable:+-e} ".[$extras]" >&2
         rm -rf build
@@ -78,5 +79,5 @@ stamp_files() {
     fi
 }
 
-BUILD_PACKAGES=(git ca-certificates python3 python3-venv build-essential cmake ninja-build cargo
+BUILD_PACKAGES=(git ca-certificates python3 python3-venv build-essential cmake ninja-build ccache cargo
     libvulkan-dev mesa-vulkan-drivers glslang-tools spirv-tools)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -19,6 +20,7 @@ from master.settings_types import (
     Switch,
     Table,
     Texts,
+    refused,
     validate_cmake_value,
     validate_command,
 )
@@ -86,6 +88,17 @@ CMakeOptions = Mapping[str, Annotated[str, BeforeValidator(validate_cmake_value)
 Command = Annotated[str | tuple[str, ...], BeforeValidator(validate_command)]
 
 
+def _cache_size(value: object) -> object:
+    if isinstance(value, str) and (value == OFF or re.fullmatch(r"0*[1-9][0-9]{0,5}[MG]", value, re.ASCII)):
+        return value
+    # ccache takes 0, or a number without a unit, for something else than its reader does.
+    raise refused("is no size of a cache", f'"500M", "5G", or "{OFF}" to build without')
+
+
+OFF = "off"
+CacheSize = Annotated[str, BeforeValidator(_cache_size)]
+
+
 class RequiresSettings(Table):
     """What a worker must have; what is left out follows ``uses``."""
 
@@ -117,6 +130,13 @@ class WheelVariant(Table):
     config_cmake: CMakeOptions = Field(default_factory=dict)
 
 
+class CacheSettings(Table):
+    """How large the compilers' caches of one worker may grow; ``off``: build without."""
+
+    ccache: CacheSize = "5G"  #: C, C++ and CUDA
+    sccache: CacheSize = "5G"  #: Rust
+
+
 class WheelSettings(Table):
     """How the wheel is built, repaired and checked."""
 
@@ -126,6 +146,7 @@ class WheelSettings(Table):
     config_cmake: CMakeOptions = Field(default_factory=dict)
     variants: Mapping[str, WheelVariant] = Field(default_factory=dict)
     libraries: Texts = ()  #: must lie at the package's root
+    caches: CacheSettings = CacheSettings()
     repair: Switch = True
     exclude: Texts = ()  #: sonames auditwheel must not graft
     imports: Names = ()

@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from buildbot.process.properties import Interpolate
-from buildbot.process.results import SUCCESS
+from buildbot.process.results import SUCCESS, WARNINGS
 from buildbot.steps.worker import CompositeStepMixin
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -20,6 +20,7 @@ from twisted.internet import defer
 from master.pipeline import Stage
 from master.settings import Settings
 from master.settings_stages import WheelSettings
+from steps.caches import CacheReport, with_caches
 from steps.classify import FailureClass
 from steps.command import Command, Frame
 from steps.source import checkout
@@ -49,7 +50,9 @@ def build_steps(stage: Stage, variant: str, settings: Settings) -> list[Any]:
         Command(
             name="config.cmake", command=["tee", config], initialStdin=config_cmake(wheel.config_for(variant)), **limits
         ),
-        WheelCommand(name="wheel", command=wheel_command(wheel), folder=BUILT, **limits),
+        CachedWheelCommand(
+            name="wheel", command=with_caches(wheel.caches, wheel_command(wheel)), folder=BUILT, **limits
+        ),
     ]
     if wheel.repair:
         steps.append(
@@ -59,6 +62,7 @@ def build_steps(stage: Stage, variant: str, settings: Settings) -> list[Any]:
     # Without imports to try, its dependencies (for MLC-LLM some gigabytes) prove nothing.
     install = [PYTHON, "-m", "pip", "install", *([] if wheel.imports else ["--no-deps"]), path, *wheel.import_needs]
     steps += [
+        Command(name="verify", command=verify_command(wheel, folder), **limits),
         Command(name="environment", command=["python3", "-m", "venv", "--clear", ENVIRONMENT], **limits),
         Command(name="install", command=install, **limits),
         Command(name="imports", command=imports_command(wheel), **limits),
@@ -80,6 +84,17 @@ def wheel_command(wheel: WheelSettings) -> list[str]:
 def repair_command(wheel: WheelSettings) -> list[Any]:
     excluded = [word for name in wheel.exclude for word in ("--exclude", name)]
     return ["auditwheel", "repair", "--wheel-dir", REPAIRED, *excluded, Interpolate(f"{BUILT}/%(prop:wheel)s")]
+
+
+def verify_command(wheel: WheelSettings, folder: str) -> list[Any]:
+    """The wheel gate over the folder, so that it also sees a second wheel for the same platform."""
+    command: list[Any] = ["mlc-ci-worker", "verify-wheel", "--package", wheel.package]
+    for library in wheel.libraries:
+        command += ["--library", library]
+    for name in wheel.exclude:
+        command += ["--exclude", name]
+    command += ["--platform", "linux_x86_64"] if wheel.repair else ["--allow", "tag-bare-linux=*"]
+    return [*command, Interpolate("--tag=%(prop:tag)s"), folder]
 
 
 def imports_command(wheel: WheelSettings) -> list[str]:
@@ -146,4 +161,28 @@ class WheelCommand(CompositeStepMixin, Command):
         self.setProperty("wheel", names[0], "step")
         self.descriptionDone = [names[0]]
         result: int = SUCCESS
+        return result
+
+
+class CachedWheelCommand(WheelCommand):
+    """The same through compiler caches: what they did becomes build properties (:mod:`steps.caches`) and part of the
+    step's line. A cache that was not used makes the build end with warnings."""
+
+    caches = CacheReport()
+
+    def line_received(self, line: str) -> None:
+        self.caches = CacheReport.read(line) or self.caches  # the last one is the tool's own
+
+    @defer.inlineCallbacks
+    def run(self) -> Generator[Any, Any, int]:
+        result: int = yield super().run()
+        for name, value in self.caches.properties():
+            self.setProperty(name, value, "step")
+        warnings = [*self.caches.warnings, *(self.caches.unused() if result == SUCCESS else ())]
+        if warnings:
+            self.setProperty("cache_warnings", warnings, "step")
+        if result == SUCCESS:
+            told = "; ".join([str(self.getProperty("wheel")), *self.caches.summary(), *warnings])
+            self.descriptionDone = [told]
+            result = WARNINGS if warnings else SUCCESS
         return result

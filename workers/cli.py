@@ -13,10 +13,17 @@ from workers.errors import ToolError
 #: subcommand -> (module with ``add_arguments`` and ``main``, what it does)
 COMMANDS = {
     "checkout": ("workers.checkout", "check out pinned commits into a folder that is kept"),
+    "join": ("workers.join", "make a worker's folder from the bundle that the master made for it"),
     "start": ("workers.start", "run a Buildbot worker in the foreground"),
+    "caches": ("workers.caches", "build through ccache and sccache, and say what they were good for"),
     "tools": ("workers.tools", "say which programs are here, and fail where one is missing"),
     "stamp": ("workers.stamp", "run a checkout's version script and check the version against a tag"),
     "imports": ("workers.imports", "import modules in another Python environment and check what is installed there"),
+    "verify-wheel": ("workers.wheel.command", "check wheels before they leave, of any platform"),
+    "wheel-manifest": (
+        "workers.wheel.manifest",
+        "write the JSON that travels with a wheel: what it is, what it is from",
+    ),
 }
 
 

@@ -2,12 +2,13 @@
 
 | file | holds |
 |---|---|
-| `worker.json` | `name`, `host`, `port`; also `max_builds` (the master's business), `environment`, `pass_environment` |
+| `worker.json` | `name`, `host`, `port`, `tls`; `max_builds` (for the master), `environment`, `pass_environment` |
+| `ca.pem` | with `tls`: whose certificates are trusted; without the file, those that the system trusts |
 | `password` | the worker's password, readable by its owner alone |
 | `worker.lock` | the process number of the worker that runs here |
 | `info/` | facts about the host that Buildbot shows with the worker |
 | `tmp/` | what builds leave in TMPDIR: this worker's own, emptied at each start |
-| `cache/` | compilers' and pip's caches: this worker's own, so that trusted and untrusted builds share none |
+| `cache/` | compilers', cargo's and pip's caches: its own, so that trusted and untrusted builds share none |
 
 Builds get no variable of the caller's environment but those that :data:`PASSED` names and none that looks like a
 secret: a worker started from an administrator's shell must not show its tokens to a pull request.
@@ -44,7 +45,15 @@ PASSED = tuple(
 )
 #: Names that are never passed on by a pattern of :data:`PASSED`.
 SECRETIVE = ("*TOKEN*", "*SECRET*", "*PASSW*", "*CREDENTIAL*", "*API_KEY*", "*PRIVATE*KEY*")
-_KEYS = {"name": str, "host": str, "port": int, "max_builds": int, "environment": dict, "pass_environment": list}
+_KEYS = {
+    "name": str,
+    "host": str,
+    "port": int,
+    "tls": bool,
+    "max_builds": int,
+    "environment": dict,
+    "pass_environment": list,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +65,16 @@ class WorkerConfig:
     host: str
     port: int
     password: str = field(repr=False)
+    tls: bool = False
     max_builds: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_environment: tuple[str, ...] = ()
+
+    @property
+    def ca(self) -> Path | None:
+        """With TLS: what is trusted; ``None``: what the system trusts."""
+        file = self.directory / "ca.pem"
+        return file if file.exists() else None
 
 
 def read_config(directory: Path) -> WorkerConfig:
@@ -75,7 +91,7 @@ def read_config(directory: Path) -> WorkerConfig:
     for key, value in found.items():
         if key not in _KEYS:
             raise UsageError(f"{file}: unknown key {key!r}; known are {', '.join(_KEYS)}")
-        if not isinstance(value, _KEYS[key]) or isinstance(value, bool):
+        if not isinstance(value, _KEYS[key]) or isinstance(value, bool) is not (_KEYS[key] is bool):
             raise UsageError(f"{file}: {key} is {value!r}, not {_NAMES[_KEYS[key]]}")
     for key in ("name", "host", "port"):
         if not found.get(key):
@@ -91,7 +107,13 @@ def read_config(directory: Path) -> WorkerConfig:
     return WorkerConfig(directory=directory, password=read_password(directory / "password"), **found)
 
 
-_NAMES: Mapping[Any, str] = {str: "text", int: "a whole number", dict: "an object", list: "a list"}
+_NAMES: Mapping[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
+    dict: "an object",
+    list: "a list",
+}
 
 
 def read_password(file: Path) -> str:
@@ -125,6 +147,7 @@ def build_environment(config: WorkerConfig, caller: Mapping[str, str]) -> dict[s
         "CCACHE_DIR": str(cache / "ccache"),
         "SCCACHE_DIR": str(cache / "sccache"),
         **kept,
+        "CARGO_HOME": str(cache / "cargo"),  # cargo trusts what lies unpacked in its registry
         "PIP_CACHE_DIR": str(cache / "pip"),
         **({} if sys.platform == "win32" else {"TMPDIR": str(config.directory / "tmp")}),
         **config.environment,

@@ -77,7 +77,7 @@ def test_the_test_stage(settings: Settings) -> None:
 def test_the_build_stage(settings: Settings) -> None:
     names = [step.name for step in made(settings, "build-linux", "vulkan")]
     before = ["checkout", "tools", "clean", "version", "config.cmake", "wheel", "repair"]
-    assert names == [*before, "environment", "install", "imports", "artifacts"]
+    assert names == [*before, "verify", "environment", "install", "imports", "artifacts"]
 
 
 def test_each_variant_has_its_own_config_cmake(settings: Settings) -> None:

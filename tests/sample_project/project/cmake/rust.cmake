@@ -1,4 +1,4 @@
-# mlc_sample_rust: the static library that cargo builds from rust/.
+# mlc_sample_rust: the static library that cargo builds from the workspace in rust/.
 #
 # cargo reads CARGO_*, RUSTC_WRAPPER and RUSTFLAGS from the environment of the build, so that a CI decides about caches
 # and flags; only what decides where the result lies is looked at here.
@@ -33,14 +33,15 @@ endif()
 
 # The library is copied into the build folder: a CARGO_TARGET_DIR may be shared with other builds.
 set(_rust_library "${CMAKE_BINARY_DIR}/${_rust_file}")
-file(GLOB_RECURSE _rust_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/rust/src/*.rs")
+file(GLOB_RECURSE _rust_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/rust/*.rs" "${CMAKE_SOURCE_DIR}/rust/*.toml")
+list(FILTER _rust_sources EXCLUDE REGEX "/rust/target/")
 add_custom_command(
   OUTPUT "${_rust_library}"
   COMMAND
     "${CMAKE_COMMAND}" -E env ${_rust_environment} "${CARGO_EXECUTABLE}" build --release --locked --offline
     --manifest-path "${CMAKE_SOURCE_DIR}/rust/Cargo.toml" --target-dir "${_rust_target_dir}"
   COMMAND "${CMAKE_COMMAND}" -E copy "${_rust_output_dir}/${_rust_file}" "${_rust_library}"
-  DEPENDS ${_rust_sources} "${CMAKE_SOURCE_DIR}/rust/Cargo.toml" "${CMAKE_SOURCE_DIR}/rust/Cargo.lock"
+  DEPENDS ${_rust_sources} "${CMAKE_SOURCE_DIR}/rust/Cargo.lock"
   COMMENT "Building the Rust library with cargo"
   VERBATIM
 )

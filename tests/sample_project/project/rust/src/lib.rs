@@ -1,18 +1,15 @@
 //! The Rust part of the sample project, behind a C interface.
 //!
-//! `tokenizer` turns text into token ids and back; `checksum` is the CRC-32 that guards them. Every function here takes
-//! a pointer and a length, never allocates on behalf of the caller, and accepts a null pointer with length 0.
+//! The crate `tokenizer` turns text into token ids and back; `checksum` is the CRC-32 that guards them. Every function
+//! here takes a pointer and a length, never allocates on behalf of the caller, and accepts a null pointer with length 0.
 
 // Before edition 2024 an unsafe function's body is one unsafe block; a compiler of 2022 warns of blocks inside it.
 #![deny(unsafe_op_in_unsafe_fn)]
 
-mod checksum;
-mod tokenizer;
-
 use std::slice;
 
-pub use checksum::crc32;
-pub use tokenizer::{decode, encode, FIRST_WORD_ID};
+use mlc_sample_checksum::crc32;
+use mlc_sample_tokenizer::{decode, encode};
 
 /// Bytes of a C caller.
 ///

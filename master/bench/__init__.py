@@ -1,0 +1,1 @@
+"""``ci/bench``: what this master costs and saves, as ratios within one run on one machine."""
