@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from master.check_fleet import coverage_problems
 from master.check_stage import stage_problems
+from master.check_wire import wire_problems
 from master.pipeline import EventKind, Stage, graph_problems
 from master.settings_models import Settings
 from master.settings_problems import Problem, did_you_mean, listed
@@ -19,7 +20,6 @@ from master.settings_types import IDENTIFIER
 
 LONGEST_BUILDER = 70  #: Buildbot's limit, in characters
 LONGEST_WORKER = 50
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _NAMES = "a letter, then letters, digits, - and _"
 
 
@@ -31,7 +31,7 @@ def check(settings: Settings, *, coverage: bool = True) -> list[Problem]:
         *(problem for name in stages for problem in stage_problems(settings, stages[name])),
         *_graph(stages),
         *_starved(stages),
-        *_wire(settings),
+        *wire_problems(settings.master),
         *_threads(settings),
         *inline_secrets(settings.model_dump(mode="json")),
     ]
@@ -105,14 +105,3 @@ def _threads(settings: Settings) -> Iterator[Problem]:
             allowed = "threads.pull_request and threads.other"
             message = "NUM_THREADS follows the table threads"
             yield Problem(key=f"{key}.NUM_THREADS", message=message, found=table["NUM_THREADS"], allowed=allowed)
-
-
-def _wire(settings: Settings) -> Iterator[Problem]:
-    if (listen := settings.master.worker_listen) not in _LOOPBACK:
-        message = "passwords and logs of workers would cross the network unencrypted"
-        allowed = f"{listed(_LOOPBACK)}, with a tunnel from other hosts"
-        yield Problem(key="master.worker_listen", message=message, found=listen, allowed=allowed, severity="warning")
-    ports = (settings.master.web_port, settings.master.worker_port)
-    if ports[0] == ports[1] != 0:
-        message = "the web page and the workers cannot share a port"
-        yield Problem(key="master.worker_port", message=message, found=str(ports[1]), allowed="another port, or 0")

@@ -6,17 +6,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from buildbot.plugins import secrets, util
+from buildbot.plugins import util
 
 from master.announce import Announcement
 from master.builders import configured_builders, unavailable
 from master.database.engine import engine_kwargs
 from master.fleet import Gate
 from master.force import force_scheduler
-from master.places import ADMIN, ADMIN_PASSWORD, SECRETS, SETTINGS, Places
+from master.places import ADMIN, ADMIN_PASSWORD, SECRETS, SETTINGS, Places, password_name
 from master.poller import RefPoller
 from master.scheduler import PipelineScheduler, rules_of
+from master.secret_files import SecretFiles, ensure
 from master.settings import Settings, load, read_secret
+from master.settings_models import MasterSettings
+from master.worker_port import TlsPort, chain_for
 from master.workers import configured_workers
 
 
@@ -27,6 +30,8 @@ def configure(basedir: Path) -> dict[str, Any]:
         SettingsError: with everything that is wrong.
     """
     settings = load(basedir / SETTINGS)
+    for name in settings.workers:  # also of a worker that was added while the master ran
+        ensure(basedir / SECRETS, password_name(name))
     places = Places(basedir=basedir, url=_url(settings))
     gate = Gate()
     gate.trust = {name: worker.trust for name, worker in settings.workers.items()}
@@ -34,6 +39,8 @@ def configure(basedir: Path) -> dict[str, Any]:
     names = [builder.name for builder in builders]
     url = settings.database_url(basedir / SECRETS)
     master = settings.master
+    if master.worker_tls:
+        chain_for(master, basedir)  # what is wrong with them is said before anything starts
     scheduler = PipelineScheduler(
         builderNames=names, settings=settings, unavailable=unavailable, gate=gate, artifacts=places.artifacts
     )
@@ -43,13 +50,13 @@ def configure(basedir: Path) -> dict[str, Any]:
         "buildbotURL": places.url,
         "buildbotNetUsageData": None,
         "db": {"db_url": url, "engine_kwargs": engine_kwargs(url)},
-        "protocols": {"pb": {"port": f"tcp:{master.worker_port}:interface={master.worker_listen}"}, "null": {}},
-        "secretsProviders": [secrets.SecretInAFile(dirname=str(basedir / SECRETS))],
-        "workers": configured_workers(settings),
+        "protocols": {"pb": {"port": _plain_port(master)}, "null": {}},
+        "secretsProviders": [SecretFiles(str(basedir / SECRETS))],
+        "workers": configured_workers(settings, basedir / SECRETS),
         "builders": builders,
         "schedulers": [scheduler, force_scheduler(settings, names)],
         "change_source": _pollers(settings),
-        "services": [Announcement(master.web_port)],
+        "services": [Announcement(master.web_port), *([TlsPort(settings=master)] if master.worker_tls else [])],
         "collapseRequests": False,
         "logCompressionMethod": "zstd",
         "configurators": _configurators(settings),
@@ -60,6 +67,13 @@ def configure(basedir: Path) -> dict[str, Any]:
 def _url(settings: Settings) -> str:
     master = settings.master
     return master.url.rstrip("/") + "/" if master.url else f"http://{master.web_listen}:{master.web_port}/"
+
+
+def _plain_port(master: MasterSettings) -> str:
+    """Buildbot's port for workers: with TLS, it is for this machine's own workers only."""
+    if master.worker_tls:
+        return f"tcp:{master.worker_local_port}:interface=127.0.0.1"
+    return f"tcp:{master.worker_port}:interface={master.worker_listen}".replace("::1", r"\:\:1")
 
 
 def _pollers(settings: Settings) -> list[RefPoller]:

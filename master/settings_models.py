@@ -25,6 +25,7 @@ from master.settings_types import (
     Switch,
     Table,
     Text,
+    Texts,
     refused,
 )
 
@@ -66,8 +67,14 @@ class MasterSettings(Table):
     web_listen: Text = "127.0.0.1"
     web_port: Port = 8010  #: 0: any free one
     url: Annotated[str, BeforeValidator(_web_url)] = ""
-    worker_listen: Text = "127.0.0.1"
-    worker_port: Port = 9989  #: 0: any free one
+    worker_listen: Text = "127.0.0.1"  #: beyond the loopback interface only with ``worker_tls``
+    worker_port: Port = 9989  #: 0: any free one (not with TLS)
+    worker_tls: Switch = False
+    worker_host: Texts = ()  #: names and addresses of this master as workers use them: its certificate is for these
+    worker_local_port: Port = 0  #: with TLS: a plain port on loopback for this machine's own workers; 0: any free one
+    worker_certificate: str = ""  #: with TLS: given certificates (PEM) instead of our own; with ``worker_key``
+    worker_key: str = ""
+    worker_ca: str = ""  #: what workers shall trust; left out: what their system trusts
 
 
 class DatabaseSettings(Table):
@@ -163,8 +170,10 @@ class Settings(Table):
         """
         url = self.database.url
         if whole := _SECRET.fullmatch(url):
-            return read_secret(secrets_folder, whole[1])
-        return _SECRET.sub(lambda found: quote(read_secret(secrets_folder, found[1]), safe=""), url)
+            url = read_secret(secrets_folder, whole[1])
+        else:
+            url = _SECRET.sub(lambda found: quote(read_secret(secrets_folder, found[1]), safe=""), url)
+        return re.sub(r"^postgresql:", "postgresql+psycopg2:", url)  # the driver that we install
 
 
 def read_secret(folder: Path, name: str) -> str:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from buildbot.plugins import util
 from buildbot.util.twisted import async_to_deferred
 from buildbot.worker import AbstractWorker, Worker
 from buildbot.worker.local import LocalWorker
+from twisted.python import log
+from twisted.spread import pb
 
 from master.places import password_name
-from master.settings import Settings
+from master.settings import Settings, read_secret
+from master.versions import mismatch, ours
 
 LOCAL = "in-master"  #: the worker inside the master that serves ``local`` stages
 _LOCAL_BUILDS = 10
+
+
+class NotUsed(pb.Error):
+    """What a worker is told that logs in and cannot be used."""
 
 
 class FleetWorker(Worker):
@@ -23,15 +30,43 @@ class FleetWorker(Worker):
     @async_to_deferred
     async def attached(self, conn: Any) -> None:
         conn.mind.broker.transport.setTcpNoDelay(True)
+        if said := mismatch(conn.info, ours()):
+            await self._turn_away(conn, f"versions do not fit: {said}; install the master's version on the worker")
+        if version := str(conn.info.get("mlc_ci") or "").strip():
+            conn.info["version"] = f"{conn.info.get('version')}, mlc-ci {version}"  # all that its page shows of it
+        broker = conn.mind.broker
         await super().attached(conn)
+        if broker.disconnected:  # meanwhile, and Buildbot would take it for connected for ever: nobody tells it
+            self._forget(conn)
+
+    @staticmethod
+    def _forget(conn: Any) -> None:
+        """What Buildbot does when a connection ends whose login succeeded, and only then."""
+        if conn.mind is not None:
+            conn.detached(conn.mind)
+
+    async def _turn_away(self, conn: Any, why: str) -> None:
+        """Refuse to attach: to the pipeline the worker is not there, and its page and its own log say why."""
+        log.msg(f"worker {self.name!r} is not used: {why}")
+        version = f"{conn.info.get('version')}, not used: {why}"
+        info = {key: conn.info.get(key) for key in ("admin", "host", "access_uri")} | {"version": version}
+        updates, who = self.master.data.updates, {"workerid": self.workerid, "masterid": self.master.masterid}
+        await updates.workerConnected(**who, workerinfo=info)
+        await updates.workerDisconnected(**who)
+        self._forget(conn)
+        raise NotUsed(why)
 
 
-def configured_workers(settings: Settings) -> list[AbstractWorker]:
-    """The settings' workers, and the one inside the master."""
+def configured_workers(settings: Settings, secrets: Path) -> list[AbstractWorker]:
+    """The settings' workers, and the one inside the master.
+
+    Passwords are read here, not by Buildbot's provider: that one looks at its folder once, and would not know the
+    password of a worker that is added while the master runs. Raises :class:`SecretUnreadable`.
+    """
     fleet: list[AbstractWorker] = [
         FleetWorker(
             name,
-            util.Secret(password_name(name)),
+            read_secret(secrets, password_name(name)),
             max_builds=worker.max_builds,
             properties={"worker_trust": worker.trust, "worker_os": worker.os},
         )

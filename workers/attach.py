@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from typing import Any
 
@@ -11,25 +10,21 @@ from buildbot_worker.pb import BotFactory, BotPb, Worker
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.cred import credentials, error
 from twisted.internet import reactor
-from twisted.internet.endpoints import clientFromString
 from twisted.python import log
 from twisted.python.failure import Failure
 from twisted.spread import pb
 
+from workers.errors import ToolError
 from workers.start import WorkerConfig
+from workers.wire import MasterEndpoint, quicken
 
-_KEEPALIVE = 30  # seconds between two signs of life …
-_UNANSWERED = 60_000  # … and milliseconds until a host that acknowledges none of them counts as gone
+_KEEPALIVE = 30  # seconds between two signs of life
 _retry = backoffPolicy(initialDelay=0.5, maxDelay=8.0, factor=1.6)  # plus up to a second at random
 
 
 class _Connection(BotFactory):
     def gotPerspective(self, perspective: Any) -> None:
-        connection = perspective.broker.transport
-        # Nagle's algorithm against delayed acknowledgements costs 40 ms a round trip.
-        connection.setTcpNoDelay(True)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED)
+        quicken(perspective.broker.transport)
         self._failedAttempts = 0
         super().gotPerspective(perspective)
 
@@ -43,22 +38,6 @@ class _Connection(BotFactory):
         return super().failedToGetPerspective(why, broker)
 
 
-class _Endpoint:
-    """Says why the master cannot be reached: the stock service retries without a word."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.where = f"{host}:{port}"
-        escaped = host.replace(":", r"\:")
-        self.endpoint = clientFromString(reactor, f"tcp:host={escaped}:port={port}:timeout=20")
-
-    def connect(self, factory: Any) -> Any:
-        def unreachable(why: Failure) -> Failure:
-            log.msg(f"the master at {self.where} cannot be reached: {why.getErrorMessage()}")
-            return why
-
-        return self.endpoint.connect(factory).addErrback(unreachable)
-
-
 class AttachedWorker(Worker):
     """A worker whose connection is :class:`_Connection`: the stock class leaves no place to say so."""
 
@@ -70,14 +49,18 @@ class AttachedWorker(Worker):
         self.bf = _Connection(None, None, _KEEPALIVE, None, retryPolicy=_retry)
         login = credentials.UsernamePassword(config.name.encode(), config.password.encode())
         self.bf.startLogin(login, client=self.bot)
-        endpoint: Any = _Endpoint(config.host, config.port)
+        endpoint: Any = MasterEndpoint(config.host, config.port, tls=config.tls, ca=config.ca)
         self.addService(ClientService(endpoint, self.bf, retryPolicy=_retry))
 
 
 def run(config: WorkerConfig) -> int:
     """Until a signal or the master ends it."""
     log.startLogging(sys.stdout, setStdout=False)
-    worker = AttachedWorker(config)
+    try:
+        worker = AttachedWorker(config)
+    except ToolError as wrong:
+        print(f"mlc-ci-worker start: error: {wrong}", file=sys.stderr, flush=True)
+        return wrong.exit_code
     running: Any = reactor
     running.callWhenRunning(worker.startService)
     running.addSystemEventTrigger("before", "shutdown", worker.stopService)

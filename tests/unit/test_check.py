@@ -294,8 +294,8 @@ def test_a_mistake_in_a_worker_is_not_told_again_as_a_stage_without_workers() ->
 # --- the wire ---------------------------------------------------------------------------------------------------------
 
 
-def test_plain_text_beyond_loopback_is_worth_a_warning() -> None:
-    assert the(checked(LINT, '[master]\nworker_listen = "0.0.0.0"'), "master.worker_listen").severity == "warning"
+def test_plain_text_beyond_loopback_is_an_error() -> None:
+    assert the(checked(LINT, '[master]\nworker_listen = "0.0.0.0"'), "master.worker_listen").severity == "error"
 
 
 def test_page_and_workers_need_ports_of_their_own() -> None:
