@@ -42,6 +42,10 @@ class Client:
         found: list[dict[str, Any]] = self._get(f"{_API}runs?limit={limit}")["runs"]
         return found
 
+    def trouble(self) -> str:
+        """Why no event may be coming in just now; empty when all is well."""
+        return str(self._get(f"{_API}runs?limit=1")["trouble"])
+
     def run(self, run_id: int) -> dict[str, Any]:
         """One run, with all its attempts."""
         found: dict[str, Any] = self._get(f"{_API}runs/{run_id}")

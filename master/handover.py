@@ -32,6 +32,11 @@ class Handover:
         self.repository = repository
         self.project = project
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the master is shutting down: builds that it loses now are not their workers' fault."""
+        return bool(self.master.botmaster.shuttingDown)
+
     async def queue(self, run: RunRow, attempt: AttemptRow, stage: Stage) -> tuple[int, int]:
         """Buildset and request of the attempt: those that a crash orphaned, else new ones.
 

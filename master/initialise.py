@@ -188,6 +188,8 @@ minimum_passed = 1                 # raise it to what passes today: a suite that
 def _wheel(found: RepositoryFacts) -> str:
     needs = _array(["test"] if found.tests else [])
     script = f"version_script = {_string(found.version_script)}      # runs before the build\n"
+    compiled = bool(found.tools & {"compiler", "cmake", "cargo"})
+    repair = "repair = false        # nothing is compiled: the wheel is for every platform as it is\n"
     vulkan = 'USE_VULKAN = "ON"' if found.vulkan else ""
     config = f"config_cmake = {{ {vulkan} }}\n".replace("{  }", "{}")
     return f"""\
@@ -199,7 +201,7 @@ requires = {{ os = "linux", tools = {_array(sorted(found.tools))} }}
 
 [stages.build-linux.wheel]
 package = {_string(found.package)}
-{script if found.version_script else ""}{config if found.config_cmake else ""}\
+{script if found.version_script else ""}{config if found.config_cmake else ""}{"" if compiled else repair}\
 # libraries = ["lib{found.package}.so"]     # what must lie at the package's root
 # exclude = ["libvulkan.so.1"]      # what auditwheel must not copy into the wheel
 # imports = [{_string(found.package)}]           # what must import in a clean environment, beside import_needs

@@ -7,7 +7,6 @@ In it: ``settings.toml``, ``secrets/``, ``buildbot.tac``, the SQLite database (u
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from buildbot.db import enginestrategy
 from master.database import migrate
 from master.errors import UserError
 from master.places import ADMIN_PASSWORD, SECRETS, SETTINGS, password_name
+from master.secret_files import ensure
 from master.settings import load
 
 _TAC = """\
@@ -55,12 +55,13 @@ def prepare(basedir: Path) -> None:
     try:
         settings = load(basedir / SETTINGS)
         for name in (ADMIN_PASSWORD, *map(password_name, settings.workers)):
-            _generate(basedir / SECRETS, name)
+            ensure(basedir / SECRETS, name)
         _write_if_changed(basedir / "buildbot.tac", _TAC)
     except OSError as error:
         raise CannotPrepare(f"{basedir} cannot be prepared: {error}", "choose a folder that you may write to") from None
+    url = settings.database_url(basedir / SECRETS)
     _upgrade(basedir)
-    _migrate(settings.database_url(basedir / SECRETS), basedir)
+    _migrate(url, basedir)
 
 
 def command(basedir: Path) -> list[str]:
@@ -72,17 +73,6 @@ def command(basedir: Path) -> list[str]:
 def script(name: str) -> str:
     """A command of the environment that this runs in, whatever the PATH says."""
     return str(Path(sys.executable).with_name(name))
-
-
-def _generate(folder: Path, name: str) -> None:
-    """Make a secret that is not there yet, readable by its owner alone."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    try:
-        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_urlsafe(24) + "\n")
 
 
 def _write_if_changed(path: Path, text: str) -> None:

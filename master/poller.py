@@ -51,7 +51,7 @@ class RefPoller(ReconfigurablePollingChangeSource):
     compare_attrs = ("repository", "rules", "pollInterval")
 
     def __init__(self, **kwargs: Any) -> None:
-        self.last_error = ""
+        self.trouble = ""
         super().__init__(name="refs", **kwargs)
 
     def checkConfig(self, *, repository: str, rules: Rules, pollInterval: float) -> None:
@@ -72,11 +72,9 @@ class RefPoller(ReconfigurablePollingChangeSource):
         try:
             found = {**await self.repository.refs(), _LOOKED: ""}
         except RepositoryUnreachable as error:
-            if str(error) != self.last_error:  # once, not once a minute
-                log.msg(f"the repository cannot be asked for its refs: {error}")
-            self.last_error = str(error)
+            self._tell(f"the repository cannot be asked for its refs: {error}")
             return
-        self.last_error = ""
+        self._tell("")
         known: dict[str, str] = await self.master.db.pool.do(_known, self.repository.url)
         found = {ref: head for ref, head in found.items() if ref == _LOOKED or _asks(ref, head, self.rules)}
         events = [await self._told(event, found) for event in moved(known, found, self.rules)]
@@ -86,6 +84,14 @@ class RefPoller(ReconfigurablePollingChangeSource):
         scheduler = self.master.scheduler_manager.namedServices.get(NAME)
         if events and scheduler is not None:
             scheduler.look_at()
+
+    def _tell(self, trouble: str) -> None:
+        """Say why no event comes in, on the page, and in the log once."""
+        if trouble and trouble != self.trouble:
+            log.msg(trouble)
+        self.trouble = trouble
+        if scheduler := self.master.scheduler_manager.namedServices.get(NAME):
+            scheduler.trouble = trouble
 
     async def _told(self, event: Event, found: Mapping[str, str]) -> Event:
         """The event with what the commit is about, and a pull request's base pinned to the default branch."""

@@ -29,6 +29,8 @@ def repetition(pipeline: Pipeline, context: RunContext, attempts: Sequence[Attem
     if context.acts_as is EventKind.PULL_REQUEST and context.cancelled.startswith("superseded"):
         raise Refused(f"the run was {context.cancelled}")
     chosen = _asked(pipeline, context, latest, stage) if stage else _unwell(pipeline, latest)
+    if not chosen and any(not attempt.state.ended for attempt in latest.values()):
+        raise Refused("nothing has failed so far, and the run is still under way")
     if not chosen:
         raise Refused("every stage ended well; name a stage to run it again")
     if running := sorted({key[0] for key in chosen if not latest[key].state.ended}):

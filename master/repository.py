@@ -83,16 +83,17 @@ class Repository:
 
     def _trusting(self) -> Path:
         """A git configuration that lets us read a local repository of another owner: the settings name it, and
-        nothing of it is run. An option on the command line would not reach the process that serves it."""
+        nothing of it is run. An option on the command line would not reach the process that serves it, and which
+        folder git asks about depends on how the repository is made."""
         file = self.cache.with_suffix(".gitconfig")
-        text = f'[safe]\n\tdirectory = "{self.url}"\n'
+        text = "[safe]\n\tdirectory = *\n"
         if not file.exists() or file.read_text() != text:
             file.write_text(text)
         return file
 
     async def _git(self, *arguments: str) -> str:
         environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-        if Path(self.url).is_absolute():
+        if self.url.startswith(("/", "file://")):
             environment["GIT_CONFIG_GLOBAL"] = str(self._trusting())
         result: tuple[int, bytes, bytes] = await runprocess.run_process(
             self.reactor,

@@ -44,6 +44,7 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         artifacts: the folder below which builds upload.
     """
 
+    trouble: str = ""  #: why no event may be coming in just now; the poller tells
     inbox: Inbox
     reconciler: Reconciler
     handover: Handover
@@ -99,6 +100,7 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
             master_restarts=settings.scheduling.master_restarts,
             clock=clock,
         )
+        self.reconciler.stopping = lambda: bool(self.master.botmaster.shuttingDown)
 
     def _connected(self) -> list[str]:
         return [name for name, worker in self.master.workers.workers.items() if worker.conn is not None]
@@ -277,15 +279,16 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         """Deal with requests that nobody planned: a Rebuild is a wish for a new attempt; the request itself goes."""
         found = await self._lock.run(self.master.db.pool.do, buildbot_rows.strays, self.builderNames)
         for request_id, external_id in found:
-            await self.handover.cancel(request_id, "only the pipeline starts builds here")
             run_id, _, rest = external_id.partition("/")
-            if not run_id.isdigit():
-                log.msg(f"request {request_id} belongs to no run and was cancelled")
-                continue
             try:
-                await self.repeat(int(run_id), rest.partition("/")[0], because="Rebuild")
+                if run_id.isdigit():
+                    await self.repeat(int(run_id), rest.partition("/")[0], because="Rebuild")
+                else:
+                    log.msg(f"request {request_id} belongs to no run and is cancelled")
             except Refused as refused:
                 log.msg(f"Rebuild of {external_id} refused: {refused}")
+            # last: the request is all that a crash leaves of a wish that was not written down yet
+            await self.handover.cancel(request_id, "only the pipeline starts builds here")
 
 
 def rules_of(settings: Settings) -> Rules:

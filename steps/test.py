@@ -135,7 +135,7 @@ class Pytest(CompositeStepMixin, Command):
         setid = yield self.addTestResultSet("pytest", "pass_fail", "boolean")
         for case in cases:
             if case.ended is not junit.Ended.SKIPPED:
-                passed = int(case.ended is junit.Ended.PASSED)
+                passed = "1" if case.ended is junit.Ended.PASSED else "0"
                 self.addTestResult(setid, passed, test_name=case.name, duration_ns=int(case.seconds * 1e9))
         yield self.setBuildData(junit.RESULTS, junit.for_the_page(cases), "pytest")
 

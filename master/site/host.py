@@ -8,8 +8,16 @@ import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from rich.console import Console
+
 from master.initialise import TOOLS
 from master.settings import Settings, load
+from master.site.owners import Owners
+
+_NOT_SEPARATE = (
+    "without root, trusted and untrusted builds run as the same user: their folders are apart, but that is no "
+    "security boundary. Do not build pull requests of strangers like this."
+)
 
 
 def missing_tools(settings: Settings, has: Callable[[str], object] = shutil.which) -> dict[str, list[str]]:
@@ -43,6 +51,12 @@ def advice(missing: Mapping[str, list[str]]) -> list[str]:
     return [
         f"no {tool} here: apt-get install {TOOLS[tool][1]}; its stages are skipped as unavailable" for tool in tools
     ]
+
+
+def warn(console: Console, settings: Settings, owners: Owners) -> None:
+    """Say what a user must know before trusting what runs here."""
+    for line in (*advice(missing_tools(settings)), *([] if owners.separate else [_NOT_SEPARATE])):
+        console.print(f"! {line}", style="yellow")
 
 
 def _free(wanted: int) -> int:

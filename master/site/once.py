@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -18,19 +17,21 @@ from rich.console import Console
 
 from master import show
 from master.client import of_site
+from master.errors import UserError
 from master.settings import load
 from master.site import host, judge
 from master.site.owners import owners
 from master.site.processes import NotStarted, Site, running
 from master.site.sample import SampleRepository
+from master.site.stopping import interruptible, told_to_stop
 
 _PATIENCE_S = 25 * 60.0
 _POLL_S = 0.5
 TAG = "v0.2.0"
 
 
-class _Interrupted(Exception):
-    pass
+class Interrupted(UserError):
+    """Told to stop before the end."""
 
 
 def main(console: Console, settings_file: Path, *, as_json: bool) -> int:
@@ -39,25 +40,26 @@ def main(console: Console, settings_file: Path, *, as_json: bool) -> int:
     Raises:
         UserError: the site could not be started.
     """
-    progress = Console(stderr=True, highlight=False) if as_json else console
-    stopping = threading.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: stopping.set())
+    progress = Console(stderr=True, highlight=False, width=console.width) if as_json else console
+    stopping = told_to_stop()
+    return interruptible(
+        progress, stopping, lambda: _run(console, progress, settings_file.absolute(), stopping, as_json=as_json)
+    )
+
+
+def _run(console: Console, progress: Console, settings_file: Path, stopping: threading.Event, *, as_json: bool) -> int:
     with _throwaway() as folder:
+        users = owners(lasting=False)
+        users.let_through(folder)
         sample = SampleRepository(folder / "repositories")
         sample.create()
         settings = load(settings_file)
-        for line in host.advice(host.missing_tools(settings)):
-            progress.print(f"! {line}", style="yellow")
         fitted = {**host.overrides(settings_file, sample.path, any_port=True), "MLC_CI_PROJECT__POLL_INTERVAL": "1s"}
-        site = Site(folder, settings_file, overrides=fitted, owners=owners(lasting=False))
+        site = Site(folder, settings_file, overrides=fitted, owners=users)
+        host.warn(progress, settings, site.owners)
         progress.print("starting a master and its workers …")
         with running(site):
-            try:
-                found = _drive(progress, site, sample, stopping)
-            except _Interrupted:
-                progress.print("interrupted; everything is stopped and deleted")
-                return 130
+            found = _drive(progress, site, sample, stopping)
             problems = judge.problems(found, folder / "master", settings, TAG, progress)
     if as_json:
         print(json.dumps({"ok": not problems, "problems": problems, "runs": found}, indent=2))
@@ -78,6 +80,7 @@ def main(console: Console, settings_file: Path, *, as_json: bool) -> int:
 @contextmanager
 def _throwaway() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="mlc-ci-once-"))
+    folder.chmod(0o711)  # the site's other users pass through it to what is theirs
     try:
         yield folder
     finally:
@@ -129,7 +132,7 @@ def _wait(site: Site, stopping: threading.Event, what: str, condition: Any) -> N
     until = time.monotonic() + _PATIENCE_S
     while not condition():
         if stopping.wait(_POLL_S):
-            raise _Interrupted
+            raise Interrupted("told to stop")
         if dead := site.failed():
             raise NotStarted(f"{dead.name} ended with {dead.exit_code}:\n{dead.last_words()}")
         if time.monotonic() > until:

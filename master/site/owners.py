@@ -10,8 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from master.errors import UserError
+
 _NAMES = ("mlc-ci", "mlc-ci-trusted", "mlc-ci-untrusted")  #: of the master and its two kinds of worker
 _DYNAMIC_UIDS = range(61184, 65520)  #: what systemd uses for DynamicUser=: free on any machine
+
+
+class NoWay(UserError):
+    """A folder that a user of the site cannot pass through."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +49,20 @@ class Owners:
     def worker(self, trust: str) -> Owner | None:
         return self.trusted if trust == "trusted" else self.untrusted
 
-    def open_for_all(self, folder: Path) -> None:
-        """Let other users through a folder to what is theirs."""
-        if self.separate:
-            folder.chmod(0o711)
+    def let_through(self, *places: Path) -> None:
+        """Check that every user of the site can reach these folders.
+
+        Raises:
+            NoWay: one cannot; it names the folder that is closed.
+        """
+        for owner in filter(None, (self.master, self.trusted, self.untrusted)):
+            for place in places:
+                for folder in reversed((place, *place.parents)):
+                    if not _passable(folder, owner):
+                        raise NoWay(
+                            f"{folder} is closed to the user {owner.name}, whom a part of the site runs as",
+                            f"choose another place, or open it: chmod o+x {folder}",
+                        )
 
 
 def throwaway() -> Owners:
@@ -63,6 +79,13 @@ def system_users() -> Owners:
         trusted=_system_user("mlc-ci-trusted"),
         untrusted=_system_user("mlc-ci-untrusted"),
     )
+
+
+def _passable(folder: Path, owner: Owner) -> bool:
+    status = folder.stat()
+    if status.st_uid == owner.uid:
+        return bool(status.st_mode & 0o100)
+    return bool(status.st_mode & (0o010 if status.st_gid == owner.gid else 0o001))
 
 
 def _system_user(name: str) -> Owner:

@@ -136,8 +136,7 @@ class Site:
         Raises:
             NotStarted: with what the master's preparation said.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.owners.open_for_all(self.folder)
+        self.owners.let_through(self.folder, Path(sys.prefix))
         for folder in (self.folder / "logs", self.folder / "workers"):
             folder.mkdir(exist_ok=True, mode=0o755)
         owner = self.owners.master
@@ -149,6 +148,7 @@ class Site:
             [sys.executable, "-m", "master.launch", str(self.basedir)],
             env=self.environment,
             cwd=self.folder / "logs",
+            start_new_session=True,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -196,9 +196,10 @@ class Site:
         return [name for name, worker in self.settings.workers.items() if worker.local]
 
     def stop(self) -> None:
-        """End every process, workers first."""
-        while self.processes:
-            self.processes.pop().stop()
+        """End every process: the master first, so that it does not take its workers for lost."""
+        for process in sorted(self.processes, key=lambda process: process.name != "master"):
+            process.stop()
+        self.processes.clear()
 
     def failed(self) -> Process | None:
         """A process that has ended although nobody stopped it."""
@@ -233,13 +234,26 @@ def running(site: Site) -> Iterator[Site]:
     Raises:
         NotStarted: also when another process runs this very site.
     """
-    site.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(site.folder)
     with _alone(site.folder), _ended(site):
         site.prepare()
         site.start_master()
         for name in site.local_workers():
             site.start_worker(name)
         yield site
+
+
+def make_folder(folder: Path) -> None:
+    """Make a site's folder, open for others to pass through; one that is there stays as it is.
+
+    Raises:
+        NotStarted: it cannot be made.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True, mode=0o711)
+    except OSError as error:
+        raise NotStarted(f"{folder} cannot be made: {error.strerror}", "name another --folder") from None
 
 
 @contextlib.contextmanager
@@ -252,7 +266,11 @@ def _ended(site: Site) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    with (folder / "site.lock").open("a") as lock:
+    try:
+        lock = (folder / "site.lock").open("a")
+    except OSError as error:
+        raise NotStarted(f"{folder} cannot be used: {error.strerror}", "name another --folder") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

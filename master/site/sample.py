@@ -56,6 +56,7 @@ class SampleRepository:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,  # a Ctrl-C is for whoever called
         )
         if done.returncode != 0:
             raise NoSample(f"the sample repository: {done.stderr.strip()}")

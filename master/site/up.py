@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from pathlib import Path
 
 from rich.console import Console
 
-from master.client import of_site
+from master.client import default_site, of_site
 from master.places import ADMIN, ADMIN_PASSWORD, SECRETS, SETTINGS
 from master.settings import load
 from master.site import host
 from master.site.owners import owners
-from master.site.processes import NotStarted, Site, running
+from master.site.processes import NotStarted, Site, make_folder, running
 from master.site.sample import SampleRepository, source
+from master.site.stopping import interruptible, told_to_stop
 
 _WATCH_S = 1.0
-_NOT_SEPARATE = (
-    "without root, trusted and untrusted builds run as the same user: their folders are apart, but that is no "
-    "security boundary. Do not build pull requests of strangers like this."
-)
 
 
 def main(console: Console, settings_file: Path, folder: Path) -> int:
@@ -29,24 +25,26 @@ def main(console: Console, settings_file: Path, folder: Path) -> int:
     Raises:
         UserError: it could not be started.
     """
-    stopping = threading.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: stopping.set())
+    stopping = told_to_stop()
+    return interruptible(
+        console, stopping, lambda: _run(console, settings_file.absolute(), folder.absolute(), stopping)
+    )
+
+
+def _run(console: Console, settings_file: Path, folder: Path, stopping: threading.Event) -> int:
     kept = folder / "master" / SETTINGS
     with_sample = settings_file == source() / "ci" / "quickstart.toml"
     sample = SampleRepository(folder / "repositories") if with_sample else None
     settings = load(kept if kept.exists() else settings_file)
-    for line in host.advice(host.missing_tools(settings)):
-        console.print(f"! {line}", style="yellow")
     first = not kept.exists()
     fitted = host.overrides(kept if kept.exists() else settings_file, sample.path if sample else None, any_port=False)
     site = Site(folder, settings_file, overrides=fitted, owners=owners(lasting=True))
-    if not site.owners.separate:
-        console.print(f"! {_NOT_SEPARATE}", style="yellow")
+    host.warn(console, settings, site.owners)
     console.print(
         f"starting in {folder}: master, then {', '.join(n for n, w in settings.workers.items() if w.local)} …"
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    site.owners.let_through(folder)
     if sample and sample.create():
         console.print(f"made the sample repository {sample.path}")
     with running(site):
@@ -72,7 +70,7 @@ def _invite(console: Console, site: Site, sample: SampleRepository | None, first
     console.print(f"Ready. Three things to try:\n  1. open {site.url}#/pipelines")
     console.print(f"  2. push a commit:  git clone {place} && cd {Path(str(place)).stem} && …  (a branch named "
                   f"{site.settings.project.default_branch}, a tag {site.settings.project.tag_pattern})")  # fmt: skip
-    console.print("  3. log in and press Run the pipeline, or type  mlc-ci run --ref main")
+    console.print(f"  3. log in and press Run the pipeline, or type  mlc-ci run --ref main{_where(site)}")
     secret = site.basedir / SECRETS / ADMIN_PASSWORD
     if first:
         console.print(
@@ -81,6 +79,11 @@ def _invite(console: Console, site: Site, sample: SampleRepository | None, first
     else:
         console.print(f"Log in as {ADMIN}; the password is in {secret}")
     console.print("Ctrl-C stops everything.")
+
+
+def _where(site: Site) -> str:
+    """What ``mlc-ci`` has to be told to find this site."""
+    return "" if site.folder == default_site() else f" --folder {site.folder}"
 
 
 def _watch(console: Console, site: Site, stopping: threading.Event) -> int:

@@ -115,7 +115,9 @@ class Api(Resource):
         limit = min(_number(request, b"limit") or DEFAULT_LIMIT, MOST)
         page = await self.master.db.pool.do(reads.runs_page, limit=limit, before=_number(request, b"before"))
         scheduler = self._scheduler
-        return views.runs_page(page, scheduler.reconciler.pipeline, default_branch=scheduler.inbox.rules.default_branch)
+        branch = scheduler.inbox.rules.default_branch
+        told = views.runs_page(page, scheduler.reconciler.pipeline, default_branch=branch)
+        return {**told, "trouble": scheduler.trouble}
 
     async def _run(self, request: Request, run_id: int) -> Any:
         whole = await self.master.db.pool.do(reads.whole_run, run_id)

@@ -59,9 +59,7 @@ def agrees(rig: Rig, asked: Plan, run: Mapping[str, Any]) -> None:
 
 
 def said_by(rig: Rig, run_id: int, stage: str) -> str:
-    return rig.step_log(
-        rig.attempt(run_id, stage)["build_id"], step="echo threads $NUM_THREADS colour ${COLOUR:-none}"
-    )
+    return rig.step_log(rig.attempt(run_id, stage)["build_id"], step="echo threads $NUM_THREADS colour ${COLOUR:-none}")
 
 
 def payload_file(tmp_path: Path, payload: Any) -> Path:

@@ -41,9 +41,11 @@ def test_the_databases_password_comes_from_the_secrets_folder(tmp_path: Path) ->
     (tmp_path / "db").write_text("p@ss/word\n")
     (tmp_path / "db").chmod(0o600)
     inside = usable(read("[database]\nurl = 'postgresql://ci:{secret:db}@host/ci'"))
-    assert inside.database_url(tmp_path) == "postgresql://ci:p%40ss%2Fword@host/ci"
+    assert inside.database_url(tmp_path) == "postgresql+psycopg2://ci:p%40ss%2Fword@host/ci"
     (tmp_path / "db").write_text("postgresql://ci:x@host/ci\n")
-    assert usable(read("[database]\nurl = '{secret:db}'")).database_url(tmp_path) == "postgresql://ci:x@host/ci"
+    assert (
+        usable(read("[database]\nurl = '{secret:db}'")).database_url(tmp_path) == "postgresql+psycopg2://ci:x@host/ci"
+    )
 
 
 def test_a_secret_that_is_missing_open_or_empty_is_refused(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ class TestPytest(StepCase):
         self.expect_commands(self.shell(self.command).stdout(said).exit(1), self.report(xml))
         self.expect_outcome(FAILURE)
         self.expect_test_result_sets([("pytest", "pass_fail", "boolean")])
-        self.expect_test_results([(1000, 1, "t.a", None, None, 500_000_000), (1000, 0, "t.b", None, None, 0)])
+        self.expect_test_results([(1000, "1", "t.a", None, None, 500_000_000), (1000, "0", "t.b", None, None, 0)])
         failed = [{"name": "t.b", "ended": "failed", "seconds": 0.0, "message": "1 is not 2"}]
         page = {"counts": {"passed": 1, "failed": 1, "error": 0, "skipped": 0}, "failed": failed}
         self.expect_build_data("tests", json.dumps(page).encode(), "pytest")

@@ -41,6 +41,7 @@ def test_anybody_reads_the_list_and_a_run(browser: Browser) -> None:
     assert listed.headers["content-type"] == "application/json"
     assert [run["id"] for run in listed.json["runs"]] == [1]
     assert listed.json["default_branch"] == "trunk"
+    assert listed.json["trouble"] == "the repository cannot be asked"
     run = browser.ask("runs/1").json
     assert [stage["name"] for stage in run["stages"]] == ["test", "build"]
     assert run["may_control"] is False

@@ -60,6 +60,7 @@ class Scheduler:
     def __init__(self, artifacts: Path) -> None:
         self.reconciler = SimpleNamespace(pipeline=PIPELINE, artifacts=artifacts)
         self.inbox = SimpleNamespace(rules=Rules(default_branch="trunk"))
+        self.trouble = "the repository cannot be asked"
         self.orders: list[tuple[Any, ...]] = []
         self.refuses = ""
         self.breaks = False

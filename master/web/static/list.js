@@ -85,6 +85,7 @@ export default function List() {
     { className: "container mlc-ci" },
     h("h1", { className: "sr-only" }, "Pipelines"),
     error && h(Trouble, { error, stale: answer !== null }),
+    answer?.trouble && h("div", { className: "alert alert-warning", role: "alert" }, answer.trouble),
     !answer && !error && h("p", { className: "text-muted" }, "Loading…"),
     answer && answer.runs.length === 0 && !before && h(Empty, { branch: answer.default_branch }),
     answer && answer.runs.length === 0 && before && h("p", null, "There are no older runs."),

@@ -1,0 +1,101 @@
+"""Schedulers that are wrong on purpose, each by one wrapped or replaced method: the judge must notice them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from master import acceptance
+from master.database import store
+from master.fleet import Gate
+from master.handover import Handover
+from master.inbox import Inbox
+from master.outcome import Outcome, RequestFacts
+from master.pipeline import State
+from master.reconcile import Reconciler
+from master.releases import FolderTarget
+from master.run_model import Withdraw
+
+
+def _forgets_to_adopt() -> None:
+    Handover.queue = Handover.add_buildset  # type: ignore[method-assign]
+
+
+def _trusts_the_request() -> None:
+    """A finished build counts only once its request is complete, as Buildbot's own recovery has it."""
+    decisive = RequestFacts.decisive.fget
+    assert decisive
+    RequestFacts.decisive = property(lambda self: decisive(self) if self.complete else None)  # type: ignore[assignment]
+
+
+def _drops_the_inbox() -> None:
+    drain = Inbox.drain
+    fresh = iter([True])
+
+    async def dropping(self: Inbox) -> list[int]:
+        if next(fresh, False):
+            for inbox_id, _key, _event in await self.database.do(store.unread):
+                await self.database.do_with_transaction(store.dismiss, inbox_id, "ignored", "dropped at start")
+        return await drain(self)
+
+    Inbox.drain = dropping  # type: ignore[method-assign]
+
+
+def _settles_without_artifacts() -> None:
+    acceptance.collect = lambda _root, _folder: []
+
+
+def _lists_what_it_does_not_have() -> None:
+    collect = acceptance.collect
+    acceptance.collect = lambda root, folder: collect(root, folder.rpartition("/")[0])
+
+
+def _ignores_cancelled() -> None:
+    do = Reconciler.do
+
+    async def ignoring(self: Reconciler, run: Any, decided: Any, attempts: Any) -> bool:
+        return False if isinstance(decided, Withdraw) else await do(self, run, decided, attempts)
+
+    Reconciler.do = ignoring  # type: ignore[method-assign]
+
+
+def _opens_the_gate() -> None:
+    Gate.can_start = lambda *_: True  # type: ignore[method-assign]
+
+
+def _publishes_again() -> None:
+    publish = FolderTarget.publish
+
+    def again(self: FolderTarget, release: Any) -> str:
+        shutil.rmtree(self.folder / release.tag, ignore_errors=True)
+        return publish(self, release)
+
+    FolderTarget.publish = again  # type: ignore[method-assign]
+
+
+def _forgets_live_runs() -> None:
+    store.live_runs = lambda _connection: []
+
+
+def _tries_again_what_a_kill_interrupted() -> None:
+    """Every build that was lost with the master makes a new attempt, as if it had failed."""
+
+    async def counts(self: Reconciler, run: Any, attempt: Any, _stage: Any, _builds: Any) -> bool:
+        return await self.settle(run, attempt, Outcome(state=State.INFRASTRUCTURE, reason="the master died"))
+
+    Reconciler.count_lost = counts  # type: ignore[method-assign]
+
+
+BROKEN: dict[str, Callable[[], None]] = {
+    "forgets to adopt by external id": _forgets_to_adopt,
+    "runs finished builds again": _trusts_the_request,
+    "drops the inbox on start": _drops_the_inbox,
+    "settles without the artifacts": _settles_without_artifacts,
+    "lists files of lost builds": _lists_what_it_does_not_have,
+    "ignores cancelled": _ignores_cancelled,
+    "lets every build start anywhere": _opens_the_gate,
+    "publishes again": _publishes_again,
+    "forgets live runs": _forgets_live_runs,
+    "repeats what a kill interrupted": _tries_again_what_a_kill_interrupted,
+}

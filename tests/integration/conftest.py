@@ -1,0 +1,53 @@
+"""Rigs for the tests of this folder: each in a folder of its own, and no process left when its test is over."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipelines import TRUST, pipeline, workers
+from rig import Rig, make_template
+
+MakeRig = Callable[..., Rig]
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("template")
+    make_template(folder, pipeline(workers=workers(*TRUST)))
+    return folder
+
+
+@contextlib.contextmanager
+def _ended(rigs: list[Rig]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for rig in rigs:
+            rig.stop()
+
+
+@pytest.fixture
+def make_rig(template: Path, tmp_path: Path) -> Iterator[MakeRig]:
+    """Makes rigs, not started, for one test."""
+    rigs: list[Rig] = []
+
+    def make(tables: Mapping[str, Any] | None = None) -> Rig:
+        rigs.append(Rig(tmp_path / f"rig{len(rigs)}", template, tables or pipeline()))
+        return rigs[-1]
+
+    with _ended(rigs):
+        yield make
+
+
+@pytest.fixture(scope="session")
+def rig(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """A started rig with the plain pipeline, shared by all tests that name it: each brings its own refs."""
+    # two of each trust: a worker builds a stage once at a time, and a test may hold one
+    made = Rig(tmp_path_factory.mktemp("shared") / "rig", template, pipeline(workers=workers(*TRUST)))
+    with _ended([made]):
+        made.start()
+        yield made
