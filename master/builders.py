@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from buildbot.config import BuilderConfig
 from buildbot.process.factory import BuildFactory
 
 import steps
+from master.build import ResumableBuild
 from master.fleet import Gate, eligible, least_busy
 from master.pipeline import Pipeline, Stage
 from master.places import Places
@@ -40,7 +43,7 @@ def configured_builders(settings: Settings, gate: Gate, places: Places) -> list[
                     name=stage.builder(variant),
                     description=f"the {stage.name} stage" + (f", variant {variant}" if variant else ""),
                     workernames=workers,
-                    factory=_factory(stage, variant, pipeline, settings, places),
+                    factory=_factory(_steps(stage, variant, pipeline, settings, places)),
                     tags=[stage.name],
                     nextWorker=least_busy,
                     canStartBuild=gate.can_start,
@@ -50,10 +53,16 @@ def configured_builders(settings: Settings, gate: Gate, places: Places) -> list[
     return found
 
 
-def _factory(stage: Stage, variant: str, pipeline: Pipeline, settings: Settings, places: Places) -> BuildFactory:
+def _factory(steps_of_build: list[Any]) -> BuildFactory:
+    factory = BuildFactory(steps_of_build)
+    factory.buildClass = ResumableBuild
+    return factory
+
+
+def _steps(stage: Stage, variant: str, pipeline: Pipeline, settings: Settings, places: Places) -> list[Any]:
     if stage.uses == "summary":
         tolerated = [stage.name for stage in pipeline.stages if stage.continue_on_error]
-        return BuildFactory([Summarise(order=pipeline.names(), tolerated=tolerated, link=f"{places.url}#/pipelines")])
+        return [Summarise(order=pipeline.names(), tolerated=tolerated, link=f"{places.url}#/pipelines")]
     if stage.uses == "release":
         target = settings.stages[stage.name].target or TargetSettings()
         step = PublishRelease(
@@ -63,5 +72,5 @@ def _factory(stage: Stage, variant: str, pipeline: Pipeline, settings: Settings,
             project=settings.project.name,
             artifacts=places.artifacts,
         )
-        return BuildFactory([step])
-    return BuildFactory(steps.build_steps(stage, variant, settings))
+        return [step]
+    return steps.build_steps(stage, variant, settings)

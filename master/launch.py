@@ -11,7 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import sqlalchemy as sa
 from buildbot.db import enginestrategy
+from buildbot.db.model import Model
 
 from master.database import migrate
 from master.errors import UserError
@@ -29,9 +31,11 @@ from twisted.python.log import FileLogObserver, ILogObserver
 from twisted.python.logfile import LogFile
 
 import master
+from master.launch import expect_a_crash
 
 basedir = str(Path(__file__).resolve().parent)
 configfile = str(Path(master.__file__).parent / "master.cfg")
+expect_a_crash(Path(basedir))
 umask = 0o077
 application = service.Application('buildmaster')  # in Buildbot's spelling: its commands look for it
 logfile = LogFile.fromFullPath(str(Path(basedir) / "twistd.log"), rotateLength=10_000_000, maxRotatedFiles=10)
@@ -68,6 +72,25 @@ def command(basedir: Path) -> list[str]:
     """The command that runs the prepared master in the foreground; its log is ``twistd.log``."""
     pidfile = f"--pidfile={basedir / 'twistd.pid'}"
     return [script("twistd"), "--nodaemon", "--no_save", pidfile, f"--python={basedir / 'buildbot.tac'}"]
+
+
+def expect_a_crash(basedir: Path) -> None:
+    """Have Buildbot clean up behind an earlier life of this master, whatever became of it. Called by ``buildbot.tac``.
+
+    Buildbot frees the builds, requests, pollers and schedulers of a life that had counted as active, and only then:
+    one that was killed while it started, or while it cleaned up, would leave them claimed for good.
+    """
+    settings = load(basedir / SETTINGS)
+    engine = enginestrategy.create_engine(settings.database_url(basedir / SECRETS), basedir=str(basedir))
+    ours = Model.masters.c.name.endswith(f":{basedir.resolve()}", autoescape=True)
+    try:
+        with engine.begin() as connection:
+            if sa.inspect(connection).has_table(
+                Model.masters.name
+            ):  # Buildbot reads the file before it makes them, too
+                connection.execute(Model.masters.update().where(ours).values(active=1))
+    finally:
+        engine.dispose()
 
 
 def script(name: str) -> str:

@@ -53,9 +53,6 @@ class Reconciler:
         self.master_restarts = master_restarts
         self.clock = clock
         self.recovering = False  #: lost builds seen now were lost with the master, not with their worker
-        self.stopping: Callable[[], bool] = lambda: (
-            False
-        )  #: whether the master is being stopped in order: nothing is lost then
         self._withdrawn: set[int] = set()  # requests that were told to stop, in this life of the master
 
     async def run(self, run_id: int) -> float | None:
@@ -166,7 +163,7 @@ class Reconciler:
     async def count_lost(self, run: RunRow, attempt: AttemptRow, stage: Stage, builds: list[int]) -> bool:
         """Count builds that were lost, and end the attempt when they are too many."""
         column = "lost_with_master" if self.recovering or self.handover.stopping else "lost_with_worker"
-        count = getattr(attempt, column) + (0 if self.stopping() else len(builds))
+        count = getattr(attempt, column) + len(builds)
         self._withdrawn.discard(attempt.request_id or 0)
         await self.write(run, attempt.slot, {column: count, "counted_build": builds[-1]})
         counted: AttemptRow = await self.database.do(store.attempt, attempt.id)

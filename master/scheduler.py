@@ -61,6 +61,7 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         self._consumers: list[Any] = []
         self._calls: dict[str, Any] = {}  # pending reactor calls by what they are for
         self._carrying = False
+        self._turned_away: set[int] = set()  # requests of nobody's whose wish was heard
 
     def checkConfig(self, *, builderNames: list[str], **_: Any) -> None:
         super().checkConfig(builderNames=builderNames)
@@ -100,7 +101,6 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
             master_restarts=settings.scheduling.master_restarts,
             clock=clock,
         )
-        self.reconciler.stopping = lambda: bool(self.master.botmaster.shuttingDown)
 
     def _connected(self) -> list[str]:
         return [name for name, worker in self.master.workers.workers.items() if worker.conn is not None]
@@ -275,18 +275,23 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         self.look_at(run_id)
         return slots
 
+    async def _wished_by_rebuild(self, request_id: int, external_id: str) -> None:
+        run_id, _, rest = external_id.partition("/")
+        if not run_id.isdigit():
+            log.msg(f"request {request_id} belongs to no run and is cancelled")
+            return
+        try:
+            await self.repeat(int(run_id), rest.partition("/")[0], because="Rebuild")
+        except Refused as refused:
+            log.msg(f"Rebuild of {external_id} refused: {refused}")
+
     async def turn_away_strays(self) -> None:
         """Deal with requests that nobody planned: a Rebuild is a wish for a new attempt; the request itself goes."""
         found = await self._lock.run(self.master.db.pool.do, buildbot_rows.strays, self.builderNames)
         for request_id, external_id in found:
-            run_id, _, rest = external_id.partition("/")
-            try:
-                if run_id.isdigit():
-                    await self.repeat(int(run_id), rest.partition("/")[0], because="Rebuild")
-                else:
-                    log.msg(f"request {request_id} belongs to no run and is cancelled")
-            except Refused as refused:
-                log.msg(f"Rebuild of {external_id} refused: {refused}")
+            if request_id not in self._turned_away:  # its end takes a moment, and it is heard of again meanwhile
+                self._turned_away.add(request_id)
+                await self._wished_by_rebuild(request_id, external_id)
             # last: the request is all that a crash leaves of a wish that was not written down yet
             await self.handover.cancel(request_id, "only the pipeline starts builds here")
 

@@ -148,6 +148,10 @@ class FailureMixin:
         return {"step": step.build.properties.cleanupTextFromSecrets(text)}
 
 
+#: What a tool of ours says last when it fails: it knows more of the matter than the programs that it called.
+_OWN_WORDS = re.compile(r"mlc-ci-worker [a-z-]+: error: (.+)")
+
+
 class _Reading(LogObserver):
     """Hands a log's lines to an :class:`OutputReader` and to the step, one by one."""
 
@@ -160,6 +164,8 @@ class _Reading(LogObserver):
             return
         for line in data.removesuffix("\n").split("\n"):
             self.command.reader.read(line, header=stream == "h")
+            if told := _OWN_WORDS.match(line):
+                self.command.own_words = told[1]
             if stream != "h":
                 self.command.line_received(line)
 
@@ -175,6 +181,7 @@ class Command(FailureMixin, ShellMixin, BuildStep):
         kwargs = self.setupShellMixin(kwargs)
         super().__init__(**kwargs)
         self.reader = OutputReader()
+        self.own_words = ""
         self.addLogObserver("stdio", _Reading(self))
 
     def line_received(self, line: str) -> None:
@@ -186,7 +193,8 @@ class Command(FailureMixin, ShellMixin, BuildStep):
 
     def judge(self, exit_code: int | None, limit: Limit | None, limit_value: float | None) -> Verdict:
         """The verdict over a command that failed. For subclasses that know more than its exit code."""
-        return self.reader.verdict(exit_code, limit, limit_value)
+        verdict = self.reader.verdict(exit_code, limit, limit_value)
+        return replace(verdict, reason=self.own_words) if self.own_words and limit is None else verdict
 
     def time_left(self) -> float | None:
         """Seconds until the stage's time limit: all its commands share one."""

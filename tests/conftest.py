@@ -9,12 +9,18 @@ import signal
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+
+with warnings.catch_warnings():
+    # Buildbot imports names that Twisted deprecates, and importing ``buildbot.test`` makes every warning an error
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import buildbot.util.ssl  # noqa: F401
 
 pytest_plugins = ["pytester"]
 

@@ -17,7 +17,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 25 * 60
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE_S + 60)]
+pytestmark = [pytest.mark.xdist_group("once"), pytest.mark.slow, pytest.mark.timeout(PATIENCE_S + 60)]
 
 
 @pytest.fixture(scope="module")

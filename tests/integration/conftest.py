@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pipelines import TRUST, pipeline, workers
-from rig import Rig, make_template
-
-MakeRig = Callable[..., Rig]
+from rig import MakeRig, Rig, make_template
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,9 @@ from typing import Any
 
 from buildbot.data.buildrequests import BuildRequest
 from buildbot.data.builds import Build
+from buildbot.data.masters import Master
 from buildbot.process.results import CANCELLED
-from twisted.internet import reactor, task
+from twisted.internet import defer, reactor, task
 
 from master import poller, scheduler
 from master.database import store
@@ -50,6 +51,26 @@ def arm(orders_file: str) -> None:
         runpy.run_path(str(Path(__file__).with_name("broken.py")))["BROKEN"][broken]()
     for name, place in WINDOWS.items():
         place(functools.partial(_wanted, orders, name), functools.partial(_die, orders))
+    for name, (owner, method) in PAUSES.items():
+        _pause(owner, method, functools.partial(_wanted, orders, name), orders)
+
+
+def _pause(owner: Any, name: str, wanted: Callable[[], bool], orders: Path) -> None:
+    """Have an async function say that it was reached, and wait until the test lets it go on."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    @defer.inlineCallbacks
+    def wrapped(*arguments: Any, **more: Any) -> Any:
+        if wanted():
+            marker = Path(json.loads(orders.read_text())["marker"])
+            marker.touch()
+            while marker.exists():
+                yield task.deferLater(reactor, 0.02, lambda: None)
+        result = yield original(*arguments, **more)
+        return result
+
+    setattr(owner, name, wrapped)
 
 
 def _wanted(orders: Path, window: str) -> bool:
@@ -188,6 +209,12 @@ def first_asset(_self: Any, draft: Path, _asset: Any) -> bool:
 
 
 WELL = (State.SUCCESS, State.WARNINGS)
+
+#: By name: where the master waits for the test.
+PAUSES = {
+    "build begun / worker not prepared": (Build, "generateNewBuildEvent"),
+    "services started / master not active": (Master, "masterActive"),
+}
 
 #: By name: between what and what the master dies.
 WINDOWS: dict[str, Place] = {

@@ -67,6 +67,12 @@ def judge(rig: Rig, expected: Sequence[Expected], *, others: bool = False) -> li
     return list(_Judge(rig, expected, others=others).problems())
 
 
+def assert_right(rig: Rig, expected: Sequence[Expected], note: str = "") -> None:
+    """Raises ``AssertionError`` with all that the judge has found, and with the tables to see why."""
+    if problems := judge(rig, expected):
+        raise AssertionError("\n".join([note, *problems, "", rig.state()]))
+
+
 class _Judge:
     def __init__(self, rig: Rig, expected: Sequence[Expected], *, others: bool) -> None:
         self.rig = rig

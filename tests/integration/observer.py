@@ -138,6 +138,9 @@ class Observer:
             "select run_id, stage, number, state, reason, request_id, build_id, worker, withdrawn from stage_attempts"
         )
         said += [" ".join(str(value) for value in row.values()) for row in self.rows(query)]
+        said += [
+            " ".join(str(value) for value in row.values()) for row in self.rows("select key, state, outcome from inbox")
+        ]
         return "\n".join(said)
 
     def log(self, name: str = "") -> str:

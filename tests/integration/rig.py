@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,11 @@ class Rig(Observer):
             self.wait_for_workers(*[p.name for p in self.site.processes if p.name != "master"])
         return process
 
+    @property
+    def opened(self) -> bool:
+        """Whether the master has opened its ports since it was started."""
+        return (self.site.basedir / "ports.json").exists()
+
     def wait_for_workers(self, *names: str) -> None:
         for name in names:
             self.wait(lambda name=name: self.connected(name), f"worker {name} connected")
@@ -100,14 +105,14 @@ class Rig(Observer):
         process.running.wait()
         self._forget_master(name)
 
-    def kill_innermost(self, name: str) -> None:
-        """SIGKILL for a worker itself; its supervisors, which stand above it, live."""
+    def signal_innermost(self, name: str, sign: signal.Signals) -> None:
+        """For a worker itself; its supervisors, which stand above it, get none."""
         running = self.process(name).running
         assert running
         pids = [running.pid]
         for _ in range(2):
             pids.append(int(Path(f"/proc/{pids[-1]}/task/{pids[-1]}/children").read_text().split()[0]))
-        os.kill(pids[-1], signal.SIGKILL)
+        os.kill(pids[-1], sign)
 
     def end(self, name: str) -> None:
         """SIGTERM, and wait."""
@@ -172,6 +177,17 @@ class Rig(Observer):
         assert self._marker.exists(), "the master died, and not in the window"
         self._forget_master("master")
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """While the master waits where it was told to pause."""
+        self.wait(self._marker.exists, "the master came to where it pauses")
+        try:
+            yield
+        finally:
+            self.inject()
+            for marker in self.folder.glob("hit-*"):
+                marker.unlink()
+
     # -- the developer
 
     def push(self, files: Mapping[str, str] | None = None) -> Pushed:
@@ -214,3 +230,6 @@ class Rig(Observer):
 
     def force(self, *, login: bool = True, **parameters: Any) -> httpx.Response:
         return self.control("forceschedulers/run", "force", login=login, **parameters)
+
+
+MakeRig = Callable[..., Rig]  #: makes rigs, not started, for one test

@@ -37,6 +37,7 @@ def tables() -> dict[str, Any]:
     both = {name: {**table, "provides": TOOLS} for name, table in workers("reliable", "stranger").items()}
     build = SHIPPED["stages"]["build-linux"]
     wheel = {"package": "mlc_sample", "version_script": "version.py", "config_cmake": {"USE_VULKAN": "ON"}}
+    wheel["exclude"] = build["wheel"]["exclude"]
     return {
         "project": {"submodules": True},
         "environment": SHIPPED["environment"],

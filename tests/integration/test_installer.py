@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MakeRig
-from rig import free_port, toml
+from rig import MakeRig, free_port, toml
 
 from master import bundle
 from master.site.processes import Process

@@ -6,10 +6,9 @@ import hashlib
 import json
 
 import pytest
-from conftest import MakeRig
-from judge import all_well, judge, settled
+from judge import all_well, assert_right, settled
 from pipelines import WELL
-from rig import Pushed, Rig, git
+from rig import MakeRig, Pushed, Rig, git
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +153,7 @@ def test_the_judge_finds_nothing_wrong_with_a_quiet_day(make_rig: MakeRig) -> No
     rig.start()
     expected = all_well([rig.push(), rig.pull_request(1), rig.tag("v1.0")])
     settled(rig, expected)
-    assert judge(rig, expected) == []
+    assert_right(rig, expected)
 
 
 def _effect_step(rig: Rig, run_id: int, stage: str) -> str:

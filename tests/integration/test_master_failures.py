@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MakeRig
 from pipelines import WELL, hold, pipeline
-from rig import Rig, Row, git, repository
+from rig import MakeRig, Rig, Row, git, repository
 
 pytestmark = pytest.mark.slow
 
@@ -65,10 +64,6 @@ def test_a_repository_that_the_poller_cannot_reach(make_rig: MakeRig) -> None:
     assert rig.log().count(said) == 1, "said once, not at every look"
 
 
-_OWN_WORDS = pytest.mark.xfail(strict=True, reason="git's first complaint is shown, not the checkout's own verdict")
-
-
-@_OWN_WORDS
 def test_a_repository_that_the_checkout_cannot_reach(make_rig: MakeRig) -> None:
     rig = make_rig(pipeline(scheduling=ONCE))
     rig.start(["reliable"])
@@ -99,7 +94,6 @@ def test_a_repository_without_submodules(make_rig: MakeRig) -> None:
     assert (run["result"], rig.states(run["id"])) == ("success", WELL["push"])
 
 
-@_OWN_WORDS
 def test_a_submodule_whose_commit_nobody_has(make_rig: MakeRig) -> None:
     rig = make_rig(pipeline(project={"submodules": True}, scheduling=ONCE))
     rig.start(["reliable"])

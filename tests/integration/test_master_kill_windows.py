@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from judge import Expected, all_well, judge, release_identity, settled, superseded
+from judge import Expected, all_well, assert_right, release_identity, settled, superseded
 from pipelines import hold, pipeline
 from rig import HERE, Pushed, Rig, git, load_module
 
@@ -132,7 +132,7 @@ class Chain:
         public = release_identity(rig)
         rig.start_master(wait=False)
         settled(rig, self.expected)
-        assert judge(rig, self.expected) == []
+        assert_right(rig, self.expected)
         assert release_identity(rig).items() >= public.items(), "a release was replaced"
         self.rig = rig
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import MakeRig
 from judge import Expected, all_well, judge, release_identity, settled, superseded
 from pipelines import hold
-from rig import Rig
+from rig import MakeRig, Rig
 
 pytestmark = pytest.mark.slow
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import MakeRig
 from pipelines import WELL, pipeline
-from rig import Rig
+from rig import MakeRig, Rig
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +85,8 @@ def test_a_superseded_run_is_not_repeated(rig: Rig) -> None:
 def test_an_infrastructure_failure_is_retried_by_itself(rig: Rig) -> None:
     pushed = rig.pull_request(65, _fails_until(rig, "network", code=75))
     run_id = rig.run(pushed)["id"]
-    rig.wait_for_state(run_id, "build-a", "infrastructure")
+    rig.attempt(run_id, "build-a")
+    rig.wait(lambda: rig.attempts(run_id, "build-a")[0]["state"] == "infrastructure", "the first attempt failed")
     rig.flag("network")
     run = rig.run_ended(run_id)
     first, second = rig.attempts(run_id, "build-a")

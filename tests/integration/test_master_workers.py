@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
-from conftest import MakeRig
-from judge import all_well, judge, settled
+from judge import all_well, assert_right, settled
 from pipelines import WELL, hold, pipeline
-from rig import Rig
+from rig import MakeRig, Rig
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +100,7 @@ def test_a_worker_killed_while_it_builds_is_started_again_and_builds_it_once(mak
     rig.site.start_worker("reliable")
     expected = all_well([pushed])
     settled(rig, expected)
-    assert judge(rig, expected) == []
+    assert_right(rig, expected)
     attempt = rig.attempt(run_id, "build-a")
     assert (attempt["lost_with_worker"], attempt["lost_with_master"]) == (1, 0)
     assert [b["results"] for b in rig.builds(attempt["request_id"])] == [5, 0]
@@ -134,9 +135,25 @@ def test_a_worker_that_is_killed_and_started_by_its_own_supervisor(make_rig: Mak
     run_id = rig.run(pushed)["id"]
     rig.wait_for_state(run_id, "build-b", "success")
     rig.wait_for_state(run_id, "build-a", "running")
-    rig.kill_innermost("reliable")
+    rig.signal_innermost("reliable", signal.SIGKILL)
     rig.wait(lambda: len(_builds(rig, run_id)) == 2, "build-a is built again")
     rig.flag("go")
     expected = all_well([pushed])
     settled(rig, expected)
-    assert judge(rig, expected) == []
+    assert_right(rig, expected)
+
+
+def test_a_worker_that_dies_while_its_build_is_being_prepared(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.inject(window="build begun / worker not prepared")
+    rig.start(["reliable"])
+    pushed = rig.push()
+    run_id = rig.run(pushed)["id"]
+    with rig.paused():
+        rig.kill("reliable")
+        rig.wait(lambda: not rig.connected("reliable"), "the master has noticed")
+    rig.site.start_worker("reliable")
+    expected = all_well([pushed])
+    settled(rig, expected, seconds=15)
+    assert_right(rig, expected)
+    assert [b["results"] for b in rig.builds(rig.attempt(run_id, "test")["request_id"])] == [5, 0]

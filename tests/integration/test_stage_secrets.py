@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 
 import pytest
-from conftest import MakeRig
 from pipelines import commands, pipeline
-from rig import Rig
+from rig import MakeRig, Rig
 
 from master.settings import SettingsError
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import MakeRig
 from pipelines import pipeline
+from rig import MakeRig
 
 SUITE = """
 import pytest
