@@ -41,11 +41,14 @@ class Inbox:
             touched += await self.open(inbox_id, key, event)
         return touched
 
-    async def open(self, inbox_id: int, key: str, event: Event) -> list[int]:
+    async def open(self, inbox_id: int, key: str, event: Event | InvalidEvent) -> list[int]:
         """Make the run that one event asks for, and close its inbox entry, in one transaction."""
         try:
+            if isinstance(event, InvalidEvent):
+                raise event
             request = triggers.classify(event, self.rules)
-        except InvalidEvent as error:  # the rules cannot make it so, but an older version may have kept it
+        except InvalidEvent as error:  # another version may have kept it; it must not hold up those behind it
+            log.msg(f"event {key} refused: {error}")
             await self.database.do_with_transaction(store.dismiss, inbox_id, "refused", str(error))
             return []
         if isinstance(request, Ignored):

@@ -65,12 +65,28 @@ class Event:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Event:
-        fields = dict(data)
-        for name in ("changed_files", "stages"):
-            if fields.get(name) is not None:
-                fields[name] = tuple(fields[name])
-        return cls(**{**fields, "kind": EventKind(fields["kind"])})
+    def from_json(cls, data: Any) -> Event:
+        """What :meth:`to_json` gave.
+
+        Raises:
+            InvalidEvent: it is something else, from another version or from a hand in the database.
+        """
+        try:
+            fields = dict(data)
+            for name in ("changed_files", "stages"):
+                if fields.get(name) is not None:
+                    fields[name] = tuple(fields[name])
+            event = cls(**{**fields, "kind": EventKind(fields["kind"])})
+        except (TypeError, ValueError, KeyError) as error:
+            raise InvalidEvent(f"this version cannot read the event: {error}") from None
+        for name, kind in _KINDS.items():
+            if not isinstance(value := getattr(event, name), kind):
+                raise InvalidEvent(f"{name}: expected {kind.__name__}, found {type(value).__name__}")
+        return event
+
+
+_TEXTS = ("ref", "head", "base", "before", "base_ref", "message", "author", "reason")
+_KINDS: Mapping[str, type] = {**dict.fromkeys(_TEXTS, str), "pull_request": int}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from buildbot.db.model import Model
 
+from master.database.records import attempt_row
 from master.database.tables import stage_attempts
 from master.outcome import BuildFacts, RequestFacts
 from master.pipeline import State
@@ -79,18 +80,29 @@ def properties(connection: sa.Connection, build_id: int) -> dict[str, Any]:
     return {row.name: json.loads(row.value) for row in connection.execute(query)}
 
 
-def strays(connection: sa.Connection, builders: Iterable[str], since: int = 0) -> list[tuple[int, str]]:
-    """Open requests of these builders that no attempt made (Rebuild, a foreign scheduler): id, external id."""
+def strays(connection: sa.Connection, builders: Iterable[str]) -> list[tuple[int, str]]:
+    """Open requests of these builders that no attempt made (Rebuild, a foreign scheduler): id, external id.
+
+    A request whose attempt does not know its id yet, because a crash or an error came between, is none: it is
+    adopted when its run is carried on.
+    """
     s, r, b = Model.buildsets, Model.buildrequests, Model.builders
     known = sa.select(stage_attempts.c.id).where(stage_attempts.c.request_id == r.c.id)
+    ended = [state.value for state in State if state.ended]
+    expecting = stage_attempts.c.request_id.is_(None) & stage_attempts.c.state.not_in(ended)
+    awaited = {attempt_row(row).external_id for row in connection.execute(sa.select(stage_attempts).where(expecting))}
     query = (
-        sa.select(r.c.id, s.c.external_idstring)
+        sa.select(r.c.id, s.c.external_idstring, s.c.rebuilt_buildid)
         .join(s, s.c.id == r.c.buildsetid)
         .join(b, b.c.id == r.c.builderid)
-        .where(r.c.complete == 0, r.c.id >= since, b.c.name.in_(list(builders)), ~sa.exists(known))
+        .where(r.c.complete == 0, b.c.name.in_(list(builders)), ~sa.exists(known))
         .order_by(r.c.id)
     )
-    return [(row[0], row[1] or "") for row in connection.execute(query)]
+    return [
+        (row.id, row.external_idstring or "")
+        for row in connection.execute(query)
+        if row.rebuilt_buildid is not None or row.external_idstring not in awaited
+    ]
 
 
 def open_requests_of_ended_attempts(connection: sa.Connection) -> list[tuple[int, int | None, str]]:

@@ -5,6 +5,7 @@ and says by its result whether it was.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from master.database.records import Artifact, AttemptRow, RunRow, attempt_row, r
 from master.database.tables import artifacts, inbox, journal, runs, stage_attempts
 from master.pipeline import EventKind, State
 from master.run_model import Create, Slot
-from master.triggers import Event, RunRequest
+from master.triggers import Event, InvalidEvent, RunRequest
 
 _ENDED = [state.value for state in State if state.ended]
 
@@ -26,10 +27,22 @@ def receive(connection: sa.Connection, *, key: str, source: str, event: Event, n
     return _insert_new(connection, inbox, values, "key") is not None
 
 
-def unread(connection: sa.Connection) -> list[tuple[int, str, Event]]:
-    """Events that nobody has looked at, oldest first: inbox id, key, event."""
-    query = sa.select(inbox).where(inbox.c.state == "new").order_by(inbox.c.id)
-    return [(row.id, row.key, Event.from_json(row.event)) for row in connection.execute(query)]
+def unread(connection: sa.Connection) -> list[tuple[int, str, Event | InvalidEvent]]:
+    """Events that nobody has looked at, oldest first: inbox id, key, event, or why it cannot be read."""
+    text = sa.cast(inbox.c.event, sa.Text).label(
+        "event"
+    )  # one that is no JSON must not keep the others from being read
+    query = sa.select(inbox.c.id, inbox.c.key, text).where(inbox.c.state == "new").order_by(inbox.c.id)
+    return [(row.id, row.key, _event(row.event)) for row in connection.execute(query)]
+
+
+def _event(text: str) -> Event | InvalidEvent:
+    try:
+        return Event.from_json(json.loads(text))
+    except InvalidEvent as error:
+        return error
+    except ValueError as error:
+        return InvalidEvent(f"this version cannot read the event: {error}")
 
 
 def dismiss(connection: sa.Connection, inbox_id: int, state: str, outcome: str, run_id: int | None = None) -> None:

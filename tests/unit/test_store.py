@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from stored import FILE, A, B, C, arrives, asked, pull_request, push, run_with
 
 from master.database import store
 from master.pipeline import EventKind, State
 from master.run_model import Slot
-from master.triggers import Event
+from master.triggers import Event, InvalidEvent
 
 # -- events
 
@@ -153,3 +155,31 @@ def test_a_run_is_cancelled_once_while_it_lives(database: Callable[..., Any]) ->
     run = database(store.run, run_id)
     assert (run.cancelled, run.ended_at, run.result, run.result_reason) == ("", None, "", "")
     assert not database(store.cancel_run, run_id + 1, "there is none")
+
+
+READABLE = {"kind": "push", "ref": "refs/heads/main", "head": A}
+
+
+@pytest.mark.parametrize(
+    ("kept", "why"),
+    [
+        (READABLE | {"kind": "merge_group"}, "merge_group"),
+        (READABLE | {"merge_queue": 3}, "merge_queue"),
+        (READABLE | {"message": 5}, "message: expected str, found int"),
+        (READABLE | {"pull_request": "7"}, "pull_request: expected int, found str"),
+        ({"kind": "push"}, "head"),
+        ([], "kind"),
+        (None, "NoneType"),
+    ],
+)
+def test_an_event_that_this_version_cannot_read_does_not_hide_the_others(
+    engine: sa.Engine, database: Callable[..., Any], kept: Any, why: str
+) -> None:
+    assert database(store.receive, key="delivery 1", source="webhook", event=push(A), now=1.0)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update inbox set event = :kept"), {"kept": json.dumps(kept)})
+    assert database(store.receive, key="delivery 2", source="webhook", event=push(B), now=2.0)
+    [(_, _, unreadable), (_, _, good)] = database(store.unread)
+    assert isinstance(unreadable, InvalidEvent)
+    assert why in str(unreadable)
+    assert good == push(B)
