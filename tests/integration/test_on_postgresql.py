@@ -13,13 +13,20 @@ import sqlalchemy as sa
 from pipelines import WELL, hold, pipeline
 from rig import Rig, Row
 
+from master.places import SECRETS
+
 
 class PostgresRig(Rig):
-    """A rig whose master keeps everything in PostgreSQL."""
+    """A rig whose master keeps everything in PostgreSQL, as docs/operate.md says it."""
 
     def __init__(self, folder: Path, template: Path, url: str) -> None:
         self.engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
-        super().__init__(folder, template, pipeline(database={"url": url}))
+        documented = url.replace("postgresql+psycopg2://ci@", "postgresql://ci:{secret:database}@")
+        assert documented != url
+        super().__init__(folder, template, pipeline(database={"url": documented}))
+        secrets = self.site.basedir / SECRETS
+        (secrets / "database").write_text("a password that nobody asks for: %/@")
+        (secrets / "database").chmod(0o600)
         self.site.prepare()
 
     def rows(self, query: str, *values: Any) -> list[Row]:
