@@ -66,14 +66,21 @@ def configure(basedir: Path) -> dict[str, Any]:
 
 def _url(settings: Settings) -> str:
     master = settings.master
-    return master.url.rstrip("/") + "/" if master.url else f"http://{master.web_listen}:{master.web_port}/"
+    host = f"[{master.web_listen}]" if ":" in master.web_listen else master.web_listen
+    return master.url.rstrip("/") + "/" if master.url else f"http://{host}:{master.web_port}/"
 
 
 def _plain_port(master: MasterSettings) -> str:
     """Buildbot's port for workers: with TLS, it is for this machine's own workers only."""
     if master.worker_tls:
-        return f"tcp:{master.worker_local_port}:interface=127.0.0.1"
-    return f"tcp:{master.worker_port}:interface={master.worker_listen}".replace("::1", r"\:\:1")
+        return _tcp(master.worker_local_port, "127.0.0.1")
+    return _tcp(master.worker_port, master.worker_listen)
+
+
+def _tcp(port: int, interface: str) -> str:
+    """Twisted's description of a port, in which a colon separates."""
+    escaped = interface.replace(":", r"\:")
+    return f"tcp:{port}:interface={escaped}"
 
 
 def _pollers(settings: Settings) -> list[RefPoller]:
@@ -100,7 +107,7 @@ def _www(settings: Settings, basedir: Path) -> dict[str, Any]:
     master = settings.master
     password = read_secret(basedir / SECRETS, ADMIN_PASSWORD)
     return {
-        "port": f"tcp:{master.web_port}:interface={master.web_listen}",
+        "port": _tcp(master.web_port, master.web_listen),
         "plugins": {"mlc_ci": {}, "waterfall_view": {}, "console_view": {}, "grid_view": {}},
         "auth": util.UserPasswordAuth({ADMIN: password}),
         "authz": util.Authz(

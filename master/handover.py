@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from buildbot.process.results import CANCELLED, EXCEPTION, FAILURE, SUCCESS, WARNINGS
+from twisted.python import log
 
 from master.database import buildbot_rows
 from master.database.records import AttemptRow, RunRow
@@ -101,7 +102,10 @@ class Handover:
         """End the requests that a crash, or a removed builder, left open behind ended attempts."""
         rows = await self.master.db.pool.do(buildbot_rows.open_requests_of_ended_attempts)
         for request_id, result, state in rows:
-            await self.complete(request_id, _RESULTS.get(state, EXCEPTION) if result is None else result)
+            try:
+                await self.complete(request_id, _RESULTS.get(state, EXCEPTION) if result is None else result)
+            except Exception:  # one that cannot be ended must not keep the pipeline from starting
+                log.err(None, f"request {request_id} could not be ended; trying again")
 
 
 def build_properties(run: RunRow, attempt: AttemptRow, repository: str) -> dict[str, Any]:

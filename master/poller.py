@@ -6,6 +6,7 @@ neither loses nor repeats one. The first look at a repository takes it as it is.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,25 +25,33 @@ from master.repository import Repository, RepositoryUnreachable
 from master.scheduler import NAME
 from master.triggers import Event, Ignored, InvalidEvent, Rules
 
+_LONGEST_IN_KEY = 120  # of the 255 characters that a key may have
 _LOOKED = ""  #: stands among the refs once a repository has been looked at, so that an empty one counts too
 
 
 def moved(known: Mapping[str, str], found: Mapping[str, str], rules: Rules) -> list[Event]:
-    """The events between two looks at a repository's refs, branches first. Pure."""
+    """The events between two looks at a repository's refs, branches first. Pure.
+
+    ``known`` has every ref that was there, whatever the rules said of it: rules that become wider ask for no run of
+    what was there before.
+    """
     if _LOOKED not in known:
         return []
     changed = [(ref, head) for ref, head in sorted(found.items()) if known.get(ref) != head]
-    return [triggers.from_ref(ref, head, before=known.get(ref, "")) for ref, head in changed if _asks(ref, head, rules)]
+    events = [triggers.from_ref(ref, head, before=known.get(ref, "")) for ref, head in changed if followed(ref, head)]
+    return [event for event in events if not isinstance(triggers.classify(event, rules), Ignored)]
 
 
-def _asks(ref: str, head: str, rules: Rules) -> bool:
-    """Whether a ref is one that can ask for a run. One that no event can name (a too long one, say) cannot."""
+def followed(ref: str, head: str) -> bool:
+    """Whether a ref is one that can ask for a run under some rules. One that no event can name (a too long one, say)
+    cannot."""
     if not ref.startswith(("refs/heads/", "refs/tags/")) and not re.fullmatch(r"refs/pull/\d+/head", ref):
         return False
     try:
-        return not isinstance(triggers.classify(triggers.from_ref(ref, head), rules), Ignored)
+        triggers.classify(triggers.from_ref(ref, head), Rules())
     except InvalidEvent:
         return False
+    return True
 
 
 class RefPoller(ReconfigurablePollingChangeSource):
@@ -70,13 +79,19 @@ class RefPoller(ReconfigurablePollingChangeSource):
     async def poll(self) -> None:
         """Buildbot's hook: one look."""
         try:
-            found = {**await self.repository.refs(), _LOOKED: ""}
+            await self._look()
         except RepositoryUnreachable as error:
             self._tell(f"the repository cannot be asked for its refs: {error}")
-            return
-        self._tell("")
+        except Exception as error:
+            log.err(None, "while looking at the repository's refs; trying again")
+            self._tell(f"no event is found: {type(error).__name__} while looking at the refs; twistd.log says more")
+        else:
+            self._tell("")
+
+    async def _look(self) -> None:
+        refs = await self.repository.refs()
         known: dict[str, str] = await self.master.db.pool.do(_known, self.repository.url)
-        found = {ref: head for ref, head in found.items() if ref == _LOOKED or _asks(ref, head, self.rules)}
+        found = {**{ref: head for ref, head in refs.items() if followed(ref, head)}, _LOOKED: ""}
         events = [await self._told(event, found) for event in moved(known, found, self.rules)]
         if known != found:
             now = self.master.reactor.seconds()
@@ -118,6 +133,10 @@ def _keep(
     if rows:
         connection.execute(polled_refs.insert(), rows)
     for event in events:
-        # the look is part of the key: a ref may come back to where it was
-        key = f"poll:{event.ref}:{event.before[:12]}..{event.head}:{now:.3f}"
-        store.receive(connection, key=key, source="poller", event=event, now=now)
+        store.receive(connection, key=_key(event, now), source="poller", event=event, now=now)
+
+
+def _key(event: Event, now: float) -> str:
+    """The look is part of it: a ref may come back to where it was."""
+    ref = event.ref if len(event.ref) <= _LONGEST_IN_KEY else hashlib.sha256(event.ref.encode()).hexdigest()
+    return f"poll:{ref}:{event.before[:12]}..{event.head}:{now:.3f}"

@@ -52,8 +52,8 @@ class Repository:
         return found
 
     async def describe(self, ref: str, head: str, since: str = "", base_ref: str = "") -> Details:
-        """Message and author of ``head``, and the files that changed since the commit ``since`` (from their merge
-        base on; ``since`` is looked for in the history of ``ref`` and ``base_ref``).
+        """Message and author of ``head``, and the files that changed since the commit ``since``, which is looked for
+        in the history of ``ref`` and ``base_ref``; with a ``base_ref``, from their merge base on.
 
         What cannot be fetched is not described: a run does not depend on it.
         """
@@ -66,13 +66,14 @@ class Repository:
         except RepositoryUnreachable:
             return Details()
         author, _, message = log.partition("\0")
-        return Details(message=message.strip(), author=author, files=await self._changed(since, head))
+        files = await self._changed(f"{since}{'...' if base_ref else '..'}{head}") if since else None
+        return Details(message=message.strip(), author=author, files=files)
 
-    async def _changed(self, since: str, head: str) -> tuple[str, ...] | None:
-        if not since:
-            return None
+    async def _changed(self, commits: str) -> tuple[str, ...] | None:
         try:
-            names = await self._git(*self._in_cache, "diff", "--name-only", "-z", f"{since}...{head}")
+            # a file that was moved has changed in both places
+            options = ("--name-only", "--no-renames", "-z")
+            names = await self._git(*self._in_cache, "diff", *options, commits)
         except RepositoryUnreachable:  # a forced push left no way from one to the other
             return None
         return tuple(name for name in names.split("\0") if name)

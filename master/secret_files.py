@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from buildbot.secrets.providers.base import SecretProviderBase
@@ -12,14 +14,18 @@ from master.settings import read_secret
 
 
 def ensure(folder: Path, name: str) -> None:
-    """Make a secret that is not there yet."""
+    """Make a secret that is not there yet: whole or not at all, and one for all who try at once."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    try:
-        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if (folder / name).exists():
         return
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_urlsafe(24) + "\n")
+    handle, draft = tempfile.mkstemp(prefix=f".{name}-", dir=folder)  # readable by its owner alone
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(24) + "\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, folder / name)
+    finally:
+        Path(draft).unlink()
 
 
 class SecretFiles(SecretProviderBase):

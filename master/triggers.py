@@ -81,12 +81,21 @@ class Event:
             raise InvalidEvent(f"this version cannot read the event: {error}") from None
         for name, kind in _KINDS.items():
             if not isinstance(value := getattr(event, name), kind):
-                raise InvalidEvent(f"{name}: expected {kind.__name__}, found {type(value).__name__}")
+                expected = getattr(kind, "__name__", kind)
+                raise InvalidEvent(f"{name}: expected {expected}, found {type(value).__name__}")
+        for name in ("changed_files", "stages"):
+            if not all(isinstance(element, str) for element in getattr(event, name) or ()):
+                raise InvalidEvent(f"{name}: expected texts, found something else")
         return event
 
 
 _TEXTS = ("ref", "head", "base", "before", "base_ref", "message", "author", "reason")
-_KINDS: Mapping[str, type] = {**dict.fromkeys(_TEXTS, str), "pull_request": int}
+_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(_TEXTS, str),
+    "pull_request": int,
+    "threads": int | None,
+    "publish": bool | None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

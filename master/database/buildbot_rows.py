@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from buildbot.db.model import Model
+from buildbot.process.results import RETRY
 
 from master.database.records import attempt_row
 from master.database.tables import stage_attempts
@@ -112,6 +113,7 @@ def open_requests_of_ended_attempts(connection: sa.Connection) -> list[tuple[int
     finished = (
         sa.select(sa.func.min(b.c.results))
         .where(b.c.buildrequestid == r.c.id, b.c.complete_at.is_not(None), b.c.id == stage_attempts.c.build_id)
+        .where(b.c.results != RETRY)  # that of a build that was lost, which no request can end with
         .scalar_subquery()
     )
     query = (

@@ -61,5 +61,9 @@ def assert_own_page(master: Any, request: Request) -> None:
     if told == f"{configured.scheme}://{configured.netloc}".lower():
         return
     host = bytes2unicode(request.getHeader(b"host") or b"", errors="replace").lower()
-    if urlsplit(told).netloc != host or not host:
+    try:
+        their_host = urlsplit(told).netloc
+    except ValueError:  # no URL
+        their_host = ""
+    if their_host != host or not host:
         raise Forbidden(b"orders are taken from this master's own page only")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from buildbot.db.model import Model
+from buildbot.process.results import FAILURE, RETRY
 from stored import run_with
 
 from master.database import buildbot_rows, store
@@ -15,6 +16,13 @@ from master.pipeline import State
 from master.run_model import Slot
 
 BUILD = Slot("build", "", 1)
+
+
+def begin_build(connection: sa.Connection, request: int, **values: Any) -> None:
+    master = {"id": 1, "name": "m", "name_hash": "m", "active": 1, "last_active": 0}
+    connection.execute(Model.masters.insert().values(**master))
+    build = {"id": 1, "number": 1, "builderid": 1, "buildrequestid": request, "masterid": 1, "state_string": ""}
+    connection.execute(Model.builds.insert().values(**build, started_at=0, locks_duration_s=0, **values))
 
 
 @pytest.fixture
@@ -27,14 +35,8 @@ def buildbot(engine: sa.Engine) -> Callable[..., int]:
     def add(external_id: str, *, rebuilt: bool = False) -> int:
         with engine.begin() as connection:
             if rebuilt:
-                connection.execute(
-                    Model.masters.insert().values(id=1, name="m", name_hash="m", active=1, last_active=0)
-                )
-                request = connection.execute(sa.select(sa.func.max(Model.buildrequests.c.id))).scalar()
-                built = {"number": 1, "builderid": 1, "buildrequestid": request, "masterid": 1}
-                connection.execute(
-                    Model.builds.insert().values(id=1, started_at=0, locks_duration_s=0, state_string="", **built)
-                )
+                newest = connection.execute(sa.select(sa.func.max(Model.buildrequests.c.id))).scalar_one()
+                begin_build(connection, newest)
             columns = {"external_idstring": external_id, "rebuilt_buildid": 1 if rebuilt else None}
             buildset = connection.execute(Model.buildsets.insert().values(submitted_at=0, complete=0, **columns))
             (buildset_id,) = buildset.inserted_primary_key or ()
@@ -73,3 +75,16 @@ def test_a_rebuild_is_a_stray_also_while_its_attempt_awaits_a_request(
     buildbot(f"{run_id}/{BUILD}")
     rebuild = buildbot(f"{run_id}/{BUILD}", rebuilt=True)
     assert database(buildbot_rows.strays, ["build"]) == [(rebuild, f"{run_id}/{BUILD}")]
+
+
+@pytest.mark.parametrize(("results", "told"), [(RETRY, None), (FAILURE, FAILURE)])
+def test_the_result_of_a_lost_build_is_none_that_its_request_can_end_with(
+    engine: sa.Engine, database: Callable[..., Any], buildbot: Callable[..., int], results: int, told: int | None
+) -> None:
+    run_id = run_with(database, BUILD)
+    request = buildbot(f"{run_id}/{BUILD}")
+    with engine.begin() as connection:
+        begin_build(connection, request, results=results, complete_at=1)
+    values = {"state": State.INFRASTRUCTURE, "request_id": request, "build_id": 1}
+    assert database(store.change, run_id, BUILD, was=[State.PENDING], values=values)
+    assert database(buildbot_rows.open_requests_of_ended_attempts) == [(request, told, "infrastructure")]

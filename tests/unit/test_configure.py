@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,24 @@ def test_settings_that_are_wrong_are_refused(basedir: Path) -> None:
     (basedir / SETTINGS).write_text(MINIMAL + "[stages.lint]\n")
     with pytest.raises(UserError):
         configure(basedir)
+
+
+@pytest.mark.parametrize(
+    ("listen", "url", "port"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8011/", "tcp:8011:interface=127.0.0.1"),
+        ("::1", "http://[::1]:8011/", r"tcp:8011:interface=\:\:1"),
+        ("fe80::2", "http://[fe80::2]:8011/", r"tcp:8011:interface=fe80\:\:2"),
+    ],
+)
+def test_an_address_of_either_family_can_be_listened_on(basedir: Path, listen: str, url: str, port: str) -> None:
+    (basedir / SETTINGS).write_text(MINIMAL + f'[master]\nweb_listen = "{listen}"\nweb_port = 8011\n')
+    configured = configure(basedir)
+    assert (configured["buildbotURL"], configured["www"]["port"]) == (url, port)
+
+
+def test_a_secret_that_is_made_by_many_at_once_is_one_and_whole(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda _: ensure(tmp_path / "secrets", "one"), range(200)))
+    assert len((tmp_path / "secrets" / "one").read_text()) > 30
+    assert [file.name for file in (tmp_path / "secrets").iterdir()] == ["one"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from master.pipeline import EventKind
-from master.poller import moved
+from master.poller import followed, moved
 from master.triggers import Rules
 
 A, B, C = ("a" * 40, "b" * 40, "c" * 40)
@@ -63,3 +63,17 @@ def test_what_vanished_or_stayed_asks_for_nothing() -> None:
 
 def test_pull_requests_switched_off() -> None:
     assert seen(LOOKED, {**LOOKED, "refs/pull/7/head": A}, Rules(pull_requests=False)) == []
+
+
+def test_rules_that_become_wider_ask_for_nothing_that_was_there_before() -> None:
+    """Else a new tag pattern would release every old tag, and pull requests switched on would all run at once."""
+    refs = {**LOOKED, "refs/heads/main": A, "refs/tags/nightly-1": A, "refs/pull/7/head": A}
+    kept = {ref: head for ref, head in refs.items() if ref == "" or followed(ref, head)}
+    wide = Rules(tag_pattern="*", default_branch="trunk")
+    assert seen(kept, {**refs, "refs/tags/nightly-2": B}, wide) == [(EventKind.TAG, "refs/tags/nightly-2", "", B)]
+    assert seen(kept, {**refs, "refs/heads/trunk": B}, wide) == [(EventKind.PUSH, "refs/heads/trunk", "", B)]
+
+
+def test_a_ref_that_no_rules_could_ask_about_is_not_kept() -> None:
+    assert not followed("refs/tags/v" + "1" * 300, A)
+    assert not followed("refs/notes/commits", A)
