@@ -6,10 +6,18 @@ from collections.abc import Iterator
 
 import pathspec
 
+from master.artifacts import tokens
+from master.check_variants import variant_problems
 from master.pipeline import EventKind, Stage
+from master.places import ADMIN_PASSWORD, password_name
+from master.settings_artifacts import ACCESS_KEY, SECRET_KEY
 from master.settings_models import Settings
 from master.settings_problems import Problem, did_you_mean, listed
 from master.settings_stages import PARTS, USES, StageSettings
+from workers.sizes import size_text
+
+_WITHOUT_COMMANDS = ("release", "summary")
+_MUCH_LOG = 512 << 20  # bytes
 
 
 def stage_problems(settings: Settings, stage: Stage) -> Iterator[Problem]:
@@ -22,8 +30,12 @@ def stage_problems(settings: Settings, stage: Stage) -> Iterator[Problem]:
         yield from _parts(own, stage, key)
     yield from _strangers(stage, key)
     yield from _role(own, stage, key)
-    yield from _tables(own, stage, key)
+    yield from _tables(own, key)
+    yield from variant_problems(settings, stage)
     yield from _patterns(stage, key)
+    yield from _downloads(own, stage, key)
+    yield from _own_secrets(stage, key)
+    yield from _limits(own, stage, f"{key}.limits")
     if stage.silence_timeout > stage.timeout:
         message = "is longer than the stage's timeout and so never reached"
         found, allowed = f"{stage.silence_timeout:g} s", f"up to {stage.timeout:g} s"
@@ -46,6 +58,25 @@ def _parts(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
         yield Problem(
             key=f"{key}.prebuilt", message=message, found="neither", allowed=f"{key}.prebuilt, {key}.pytest, or both"
         )
+
+
+def _own_secrets(stage: Stage, key: str) -> Iterator[Problem]:
+    """Whoever has these is the master: no build of whatever run may see them."""
+    for name in stage.secrets:
+        if name in (ADMIN_PASSWORD, tokens.KEY, tokens.PASSWORD, ACCESS_KEY, SECRET_KEY) or name.startswith(
+            password_name("")
+        ):
+            message, allowed = "is the master's own secret", "secrets that were made for a build"
+            yield Problem(key=f"{key}.secrets", message=message, found=name, allowed=allowed)
+
+
+def _downloads(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
+    """Only what a need has left is sure to be there."""
+    for wanted in own.downloads:
+        if wanted.stage not in stage.needs:
+            message = f"stage {stage.name!r} does not need {wanted.stage!r}, and may run before it has left anything"
+            allowed = listed(stage.needs) or f"nothing, while {key}.needs is empty"
+            yield Problem(key=f"{key}.downloads", message=message, found=wanted.stage, allowed=allowed)
 
 
 def _strangers(stage: Stage, key: str) -> Iterator[Problem]:
@@ -88,19 +119,31 @@ def _role(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
         yield Problem(key=f"{key}.needs", message=message, found="nothing", allowed=allowed, severity="warning")
 
 
-def _tables(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
+def _tables(own: StageSettings, key: str) -> Iterator[Problem]:
     if "default" in own.variants:
         message = "is what the one build of a stage without variants is called"
         yield Problem(key=f"{key}.variants", message=message, found="default", allowed="any other name")
-    if own.wheel:
-        for variant in own.wheel.variants:
-            if variant not in own.variants:
-                message = f"{variant!r} is no variant of stage {stage.name!r}{did_you_mean(variant, own.variants)}"
-                allowed = listed(own.variants) or f"nothing, while {key}.variants is empty"
-                yield Problem(key=f"{key}.wheel.variants", message=message, found=variant, allowed=allowed)
     if own.prebuilt and not own.prebuilt.index and not own.prebuilt.find_links:
         message = "without the index and without find_links there is nowhere to install from"
         yield Problem(key=f"{key}.prebuilt.index", message=message, found="false", allowed="true, or find_links")
+
+
+def _limits(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
+    if stage.uses in _WITHOUT_COMMANDS and "limits" in own.model_fields_set:
+        message = f"stage {stage.name!r} uses {stage.uses!r}, which runs no command and uploads nothing"
+        found = listed(sorted(own.limits.model_fields_set)) or "an empty table"
+        yield Problem(key=key, message=message, found=found, allowed="nothing here")
+        return
+    if own.limits.log > _MUCH_LOG:
+        message = "is more than the database takes in soon, and meanwhile the master holds it in memory"
+        found, allowed = size_text(own.limits.log), f"up to {size_text(_MUCH_LOG)}, or a master with memory for it"
+        yield Problem(key=f"{key}.log", message=message, found=found, allowed=allowed, severity="warning")
+    for name in ("memory", "processes"):
+        if getattr(own.limits, name) is not None and stage.requires.os != "linux":
+            message = "is held by Linux workers only, and the stage may run on others"
+            found = f'requires.os = "{stage.requires.os}"' if stage.requires.os else "no requires.os"
+            allowed = f'requires.os = "linux", or no limit of {name}'
+            yield Problem(key=f"{key}.{name}", message=message, found=found, allowed=allowed)
 
 
 def _patterns(stage: Stage, key: str) -> Iterator[Problem]:

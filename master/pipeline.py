@@ -76,6 +76,16 @@ class Requires:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a stage may take, in bytes or in numbers; ``None``: as much as its worker has."""
+
+    memory: int | None = None  #: of all processes of one command
+    processes: int | None = None  #: processes and threads of one command
+    log: int = 100 << 20  #: output of all commands of one build
+    artifacts: int = 4 << 30  #: of one build
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage of the graph. Durations are in seconds."""
 
@@ -94,6 +104,7 @@ class Stage:
     queue_timeout: float = 6 * 3600.0
     timeout: float = 2 * 3600.0
     silence_timeout: float = 20 * 60.0
+    limits: Limits = field(default_factory=Limits)
     infrastructure_retries: int = 2
     secrets: tuple[str, ...] = ()
     permissions: Mapping[str, str] = field(default_factory=dict)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from workers.sizes import size_text
 
 EX_TEMPFAIL = 75  #: how ``mlc-ci-worker`` tools (workers.errors) say that the infrastructure is at fault
 _LONGEST = 300  # characters of a line that is shown
@@ -26,7 +28,9 @@ class Limit(StrEnum):
 
     SILENCE = "silence"  #: no output for too long
     TIME = "time"
-    LINES = "lines"  #: too much output
+    LOG = "log"  #: too much output
+    MEMORY = "memory"
+    PROCESSES = "process"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,9 @@ _HINTS = (
     *("unreachable", "fallen off", "undefined ref", "multiple def", "cannot find -l", "unresolved ext", "***"),
     *("xception", "sh: ", "egmentation", "bort", "llegal inst", "loating point", "panicked"),
 )
+#: What a tool of ours says last when it fails: it knows more of the matter than the programs that it called.
+_OWN_WORDS = re.compile(r"mlc-ci-worker [a-z-]+: error: (.+)")
+_HELD = re.compile(r"mlc-ci-worker limit: error: ((memory|process) limit: .+)")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SIGNALLED = re.compile(r"^process killed by signal (\d+)")
 _SIGNALS = {
@@ -134,6 +141,9 @@ class OutputReader:
         self.last = ""
         self.symptom: _Seen | None = None
         self.error: _Seen | None = None
+        self.limit: Limit | None = None  #: that the worker held the command to
+        self.limit_words = ""
+        self.own_words = ""  #: the last of a tool of ours
 
     def read(self, line: str, *, header: bool = False) -> None:
         """One line, without its newline; ``header`` lines are the worker's own words about the command."""
@@ -148,15 +158,26 @@ class OutputReader:
         if not line:
             return
         self.last = line
+        if line.startswith("mlc-ci-worker "):
+            if told := _OWN_WORDS.fullmatch(line):
+                self.own_words = told[1]
+            if held := _HELD.fullmatch(line):
+                self.limit_words, self.limit = held[1], Limit(held[2])
         if (self.symptom and self.error) or not any(hint in line for hint in _HINTS):
             return
         self.symptom = self.symptom or _seen(INFRASTRUCTURE, line, number)
         self.error = self.error or _seen(CODE, line, number)
 
     def verdict(self, exit_code: int | None, limit: Limit | None = None, limit_value: float | None = None) -> Verdict:
-        """For a command that failed. ``exit_code`` is None where there is none to be had."""
-        if limit is not None:
+        """For a command that failed. ``exit_code`` is None where there is none to be had; ``limit_value`` is in
+        seconds or bytes."""
+        if limit := limit or self.limit:
             return self._of_limit(limit, limit_value)
+        verdict = self._of_end(exit_code)
+        return replace(verdict, reason=_short(self.own_words)) if self.own_words else verdict
+
+    def _of_end(self, exit_code: int | None) -> Verdict:
+        """For a command that ended by itself."""
         if self.symptom:
             return _verdict(FailureClass.INFRASTRUCTURE, f"{self.symptom.reason}: {self.symptom.line}", self.symptom)
         error = self.error
@@ -182,8 +203,10 @@ class OutputReader:
         what = {
             Limit.SILENCE: f"silence timeout: no output for {number} seconds",
             Limit.TIME: f"time limit: not done after {number} seconds",
-            Limit.LINES: f"log limit: more than {number} lines",
-        }[limit]
+            Limit.LOG: f"log limit: more than {size_text(int(value or 0))} of output",
+        }.get(limit, self.limit_words)
+        if limit not in (Limit.SILENCE, Limit.TIME):
+            return _verdict(FailureClass.CODE, what, self.error)
         # A tool that could not reach its server hangs as well: then the network is at fault, not the code.
         if self.symptom:
             reason = f"{what} ({self.symptom.reason}: {self.symptom.line})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from buildbot.interfaces import IRenderable
@@ -16,11 +16,14 @@ from buildbot.util import ComparableMixin
 from twisted.internet import defer
 from zope.interface import implementer
 
-from master.pipeline import Stage
+from master.pipeline import Limits, Stage
 from master.settings import Settings
 from steps.classify import FailureClass, Limit, OutputReader, Verdict
+from workers.sizes import size_text
 
-_STARTED = "mlc_ci_started"  # attribute of a build: when its first command started, on the reactor's clock
+# attributes of a build
+_STARTED = "mlc_ci_started"  # when its first command started, on the reactor's clock
+_LOGGED = "mlc_ci_logged"  # bytes of output of all its commands
 
 #: In every command, unless the settings say otherwise.
 BASE_ENVIRONMENT: Mapping[str, str] = {
@@ -85,6 +88,7 @@ class Frame:
     silence_timeout: float
     timeout: float
     continue_on_error: bool
+    bounds: Limits = field(default_factory=Limits)
 
     @classmethod
     def of(cls, stage: Stage, settings: Settings) -> Frame:
@@ -95,6 +99,7 @@ class Frame:
             silence_timeout=stage.silence_timeout,
             timeout=stage.timeout,
             continue_on_error=stage.continue_on_error,
+            bounds=stage.limits,
         )
 
     def with_environment(self, more: Mapping[str, str]) -> Frame:
@@ -117,6 +122,7 @@ class Frame:
             "env": self.environment,
             "timeout": self.silence_timeout,
             "maxTime": self.timeout,
+            "bounds": self.bounds,
             "logEnviron": False,
         }
 
@@ -148,10 +154,6 @@ class FailureMixin:
         return {"step": step.build.properties.cleanupTextFromSecrets(text)}
 
 
-#: What a tool of ours says last when it fails: it knows more of the matter than the programs that it called.
-_OWN_WORDS = re.compile(r"mlc-ci-worker [a-z-]+: error: (.+)")
-
-
 class _Reading(LogObserver):
     """Hands a log's lines to an :class:`OutputReader` and to the step, one by one."""
 
@@ -164,24 +166,37 @@ class _Reading(LogObserver):
             return
         for line in data.removesuffix("\n").split("\n"):
             self.command.reader.read(line, header=stream == "h")
-            if told := _OWN_WORDS.match(line):
-                self.command.own_words = told[1]
             if stream != "h":
                 self.command.line_received(line)
 
 
+def limited(command: Any, bounds: Limits) -> Any:
+    """The command within the limits that the worker holds it to; itself where there are none."""
+    limits = {"memory": bounds.memory, "processes": bounds.processes}
+    options = [f"--{name}={value}" for name, value in limits.items() if value is not None]
+    if not options:
+        return command
+    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+    return ["mlc-ci-worker", "limit", *options, "--", *argv]
+
+
+_NO_OTHERS = Limits()
+
+
 class Command(FailureMixin, ShellMixin, BuildStep):
-    """One command. ``timeout`` is the silence it may keep, ``maxTime`` what the whole stage may take, in seconds.
+    """One command. ``timeout`` is the silence it may keep, ``maxTime`` what the whole stage may take, in seconds;
+    ``bounds`` is what else holds.
 
     A failure sets the build properties ``failure_class``, ``failure_reason`` and, where a line of the log says it,
     ``failure_line`` (from 0). A lost worker stays Buildbot's business: its build is retried as it is.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, bounds: Limits = _NO_OTHERS, **kwargs: Any) -> None:
         kwargs = self.setupShellMixin(kwargs)
         super().__init__(**kwargs)
+        self.bounds = bounds
+        self.over_log = False
         self.reader = OutputReader()
-        self.own_words = ""
         self.addLogObserver("stdio", _Reading(self))
 
     def line_received(self, line: str) -> None:
@@ -193,8 +208,7 @@ class Command(FailureMixin, ShellMixin, BuildStep):
 
     def judge(self, exit_code: int | None, limit: Limit | None, limit_value: float | None) -> Verdict:
         """The verdict over a command that failed. For subclasses that know more than its exit code."""
-        verdict = self.reader.verdict(exit_code, limit, limit_value)
-        return replace(verdict, reason=self.own_words) if self.own_words and limit is None else verdict
+        return self.reader.verdict(exit_code, limit, limit_value)
 
     def time_left(self) -> float | None:
         """Seconds until the stage's time limit: all its commands share one."""
@@ -204,17 +218,44 @@ class Command(FailureMixin, ShellMixin, BuildStep):
         started: float = self.build.__dict__.setdefault(_STARTED, now)
         return max(1.0, float(self.maxTime) - (now - started))
 
+    def bound_log(self, command: Any) -> None:
+        """End the command when the build has said more than it may; keep what comes before, and nothing after.
+
+        It is counted as it arrives, not as it is written: what waits for the database waits in our memory.
+        """
+        deliver = command.remoteUpdate
+
+        def bounded(key: str, value: Any, is_flushed: bool) -> Any:
+            text = value[1] if key == "log" else value
+            if key not in ("stdout", "stderr", "log"):
+                return deliver(key, value, is_flushed)
+            if self.over_log:
+                return None
+            logged = self.build.__dict__.get(_LOGGED, 0) + len(text if text.isascii() else text.encode())
+            self.build.__dict__[_LOGGED] = logged
+            if logged <= self.bounds.log:
+                return deliver(key, value, is_flushed)
+            self.over_log = True
+            said = f"\nlog limit: more than {size_text(self.bounds.log)} of output, the rest is dropped\n"
+            deliver("header", said, False)
+            return command.interrupt("log limit")
+
+        command.remoteUpdate = bounded
+
     @defer.inlineCallbacks
     def run(self) -> Generator[Any, Any, int]:
-        command = yield self.makeRemoteShellCommand(maxTime=self.time_left())
+        argv = limited(self.command, self.bounds)
+        command = yield self.makeRemoteShellCommand(command=argv, maxTime=self.time_left())
+        self.bound_log(command)
         yield self.runCommand(command)
+        if self.over_log and not self.stopped:
+            return self.failed(self.judge(command.rc, Limit.LOG, self.bounds.log))
         result: int = command.results()
         if result == FAILURE:
             limit = {
                 "timeout_without_output": (Limit.SILENCE, self.timeout),
                 "timeout": (Limit.TIME, self.maxTime),
-                "max_lines_failure": (Limit.LINES, self.max_lines),
-            }.get(command.remote_failure_reason, (None, None))
+            }.get(command.remote_failure_reason, (self.reader.limit, None))
             return self.failed(self.judge(command.rc, *limit))
         if result == SUCCESS:
             result = yield defer.maybeDeferred(self.accept)

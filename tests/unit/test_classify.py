@@ -195,7 +195,7 @@ def test_without_any_error_the_last_line_is_shown() -> None:
     [
         (Limit.SILENCE, 1200.0, "silence timeout: no output for 1200 seconds; its last line: working"),
         (Limit.TIME, 7200, "time limit: not done after 7200 seconds; its last line: working"),
-        (Limit.LINES, 1000, "log limit: more than 1000 lines; its last line: working"),
+        (Limit.LOG, 200 << 20, "log limit: more than 200 MiB of output"),
         (Limit.TIME, None, "time limit: not done after the allowed seconds; its last line: working"),
     ],
 )
@@ -208,6 +208,39 @@ def test_a_limit_that_a_dead_network_ran_into_is_infrastructure() -> None:
     verdict = classify(-1, ["curl: (28) Operation timed out"], limit=Limit.SILENCE, limit_value=60)
     assert verdict.failure_class is FailureClass.INFRASTRUCTURE
     assert "no output for 60 seconds" in verdict.reason
+
+
+HELD = [
+    "memory limit: 512 MiB allowed, 540 MiB seen in 3 processes; the biggest: python3 hog.py (process 4711, 520 MiB)",
+    "process limit: 1024 processes and threads allowed, 1311 seen; most of them: bash (1290)",
+]
+
+
+@pytest.mark.parametrize("words", HELD)
+def test_a_limit_that_the_worker_held_a_command_to_is_the_codes_fault_whatever_that_made_others_say(words: str) -> None:
+    said = [
+        "bash: fork: retry: Resource temporarily unavailable",
+        "Killed",
+        f"mlc-ci-worker limit: error: {words}",
+        "rest",
+    ]
+    verdict = classify(1, said)
+    assert (verdict.failure_class, verdict.reason) == (FailureClass.CODE, words)
+
+
+@pytest.mark.parametrize("line", [f"echo {HELD[0]}", f"mlc-ci-worker stamp: error: {HELD[0]}", HELD[1]])
+def test_only_the_worker_itself_says_so(line: str) -> None:
+    assert classify(1, ["No space left on device", line]).failure_class is FailureClass.INFRASTRUCTURE
+
+
+def test_a_program_that_the_worker_lacks_is_infrastructure_under_limits_too() -> None:
+    verdict = classify(75, ["mlc-ci-worker limit: error: the worker has no program cmake"])
+    assert (verdict.failure_class, verdict.reason) == (FailureClass.INFRASTRUCTURE, "the worker has no program cmake")
+
+
+def test_too_much_output_is_the_codes_fault_whatever_it_said() -> None:
+    verdict = classify(-1, ["No space left on device"], limit=Limit.LOG, limit_value=100 << 20)
+    assert (verdict.failure_class, verdict.reason) == (FailureClass.CODE, "log limit: more than 100 MiB of output")
 
 
 @given(st.lists(st.text(max_size=200), max_size=30), st.one_of(st.none(), st.integers(-200, 300)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 from buildbot.process.remotetransfer import StringFileWriter
@@ -14,6 +15,7 @@ from twisted.internet import defer, error
 from twisted.python.failure import Failure
 from twisted.trial import unittest
 
+from master.pipeline import Limits
 from master.settings_stages import PytestSettings
 from steps import junit
 from steps.build_linux import WheelCommand
@@ -124,6 +126,67 @@ class TestCommand(StepCase):
         self.with_step(self.command())
         self.expect_commands(self.shell(["make"]).update("failure_reason", "timeout").exit(-1))
         self.expect_outcome(FAILURE, "make failed (code): time limit: not done after 600 seconds")
+        return self.run_step()
+
+    def test_limits_of_memory_and_processes_are_the_workers_to_hold(self) -> Any:
+        self.with_step(self.command(replace(FRAME, bounds=Limits(memory=8 << 30, processes=1024))))
+        piped = replace(FRAME, bounds=Limits(processes=1024))
+        self.with_step(Command(name="make", command="make | tail", **piped.limits()))
+        whole = ["mlc-ci-worker", "limit", "--memory=8589934592", "--processes=1024", "--", "make"]
+        line = ["mlc-ci-worker", "limit", "--processes=1024", "--", "/bin/sh", "-c", "make | tail"]
+        self.expect_commands(self.shell(whole).exit(0), self.shell(line, max_time=599).exit(0))
+        self.expect_outcome(SUCCESS)
+        self.expect_outcome(SUCCESS)
+        return self.run_step()
+
+    def test_a_limit_that_the_worker_held_it_to_is_the_codes_fault(self) -> Any:
+        self.with_step(self.command(replace(FRAME, bounds=Limits(processes=9))))
+        words = "process limit: 9 processes and threads allowed, 12 seen; most of them: sh (12)"
+        said = f"sh: 1: Cannot fork: Resource temporarily unavailable\nmlc-ci-worker limit: error: {words}\n"
+        command = ["mlc-ci-worker", "limit", "--processes=9", "--", "make"]
+        self.expect_commands(self.shell(command).stderr(said).exit(1))
+        self.expect_outcome(FAILURE, f"make failed (code): {words}")
+        self.expect_property("failure_class", "code")
+        self.expect_property("failure_reason", words)
+        return self.run_step()
+
+    def talking(self, *said: tuple[str, str], interrupted: bool = False, **more: Any) -> Any:
+        """A command whose output arrives as it does from a worker."""
+
+        @defer.inlineCallbacks
+        def say(command: Any) -> Generator[Any, Any, None]:
+            for stream, text in said:
+                yield command.remoteUpdate(stream, text, False)
+            self.assertEqual(command.interrupted, interrupted)
+
+        return self.shell(["make"], **more).behavior(say)
+
+    def test_too_much_output_ends_the_command_and_the_log_keeps_what_came_before(self) -> Any:
+        self.with_step(self.command(replace(FRAME, bounds=Limits(log=1 << 20))))
+        before = "x" * 99 + "\n"
+        said = [("stdout", before), ("stderr", "é" * 524_288), ("stdout", "after\n"), ("stderr", "after\n"), ("rc", -1)]
+        self.expect_commands(self.talking(*said, interrupted=True))
+        self.expect_outcome(FAILURE, "make failed (code): log limit: more than 1 MiB of output")
+        self.expect_property("failure_class", "code")
+        self.expect_property("failure_reason", "log limit: more than 1 MiB of output")
+        self.expect_log_file("stdio", before)
+        self.expect_log_file_stderr("stdio", "")
+        return self.run_step()
+
+    def test_all_commands_of_a_build_share_one_log_limit(self) -> Any:
+        for _ in range(2):
+            self.with_step(self.command(replace(FRAME, bounds=Limits(log=1 << 20))))
+        half = ("stdout", "x" * ((1 << 19) - 1) + "\n")
+        first = self.talking(half).exit(0)
+        self.expect_commands(first, self.talking(half, ("stdout", "\n"), interrupted=True, max_time=599))
+        self.expect_outcome(SUCCESS)
+        self.expect_outcome(FAILURE, "make_1 failed (code): log limit: more than 1 MiB of output")
+        return self.run_step()
+
+    def test_what_stays_within_the_log_limit_is_left_alone(self) -> Any:
+        self.with_step(self.command(replace(FRAME, bounds=Limits(log=1 << 20))))
+        self.expect_commands(self.talking(("stdout", "x" * ((1 << 20) - 1) + "\n")).exit(0))
+        self.expect_outcome(SUCCESS)
         return self.run_step()
 
     def test_all_commands_of_a_build_share_one_time_limit(self) -> Any:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.supervise import descendants, sweep
+from workers.processes import descendants
+from workers.supervise import sweep
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is Linux's")
 
@@ -23,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 WORKER = """
     import os, subprocess, sys, time
     from pathlib import Path
-    from workers.supervise import Limits, run_supervised
+    from workers.guard import Patience
+    from workers.supervise import run_supervised
 
     folder = Path(sys.argv[1])
 
@@ -52,7 +54,7 @@ WORKER = """
         note(f"sleeper-{sleeper}")
         time.sleep(600)
     note("outer")
-    sys.exit(run_supervised(worker, Limits(grace=1.0)))
+    sys.exit(run_supervised(worker, Patience(grace=1.0)))
 """
 SLEEPERS = ("child", "setsid", "daemon", "bare")
 
