@@ -1,51 +1,30 @@
-"""Accepting what an attempt left: its uploaded files, hashed where they lie.
+"""Accepting what an attempt left: the uploads of the build whose outcome counts.
 
-A build uploads below a folder of its own, so nothing ever moves: files become visible when the attempt's
-outcome is accepted, in the same transaction (:func:`master.database.store.accept`), and what no accepted
-attempt names is not listed and may be swept.
+A build uploads into a folder of its own (:mod:`master.artifacts`), so nothing ever moves: its files are listed when
+the attempt's outcome is accepted, in the same transaction, and what no accepted attempt names is not listed and may
+be swept.
 """
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import sqlalchemy as sa
+
+from master.database import store, uploads
 from master.database.records import Artifact
-
-_BLOCK = 1 << 20
-
-
-def build_folder(run_id: int, stage: str, variant: str, number: int, build_id: int) -> str:
-    """Where a build's files lie below the artifact folder."""
-    return f"{run_id}/{stage}/{variant or 'default'}/{number}/{build_id}"
+from master.run_model import Slot
 
 
-def collect(root: Path, folder: str) -> list[Artifact]:
-    """The files of one build, with size and SHA-256; a name that is no text cannot be listed and is left out.
-
-    Blocking: run it in a thread.
-    """
-    found = []
-    base = root / folder
-    for file in sorted(path for path in base.rglob("*") if _listable(path)):
-        digest = hashlib.sha256()
-        with file.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-        found.append(
-            Artifact(
-                name=file.relative_to(base).as_posix(),
-                path=file.relative_to(root).as_posix(),
-                size=file.stat().st_size,
-                sha256=digest.hexdigest(),
-            )
-        )
-    return found
+def accept(
+    connection: sa.Connection, run_id: int, slot: Slot, *, values: Mapping[str, Any], build_id: int | None
+) -> bool:
+    """Settle an attempt, with the files of that build if there is one; False when it was settled before."""
+    files = left_by(connection, build_id) if build_id is not None else ()
+    return store.accept(connection, run_id, slot, values=values, files=files)
 
 
-def _listable(path: Path) -> bool:
-    try:
-        path.name.encode()
-    except UnicodeEncodeError:
-        return False
-    return path.is_file() and not path.is_symlink()
+def left_by(connection: sa.Connection, build_id: int) -> Sequence[Artifact]:
+    """What a build left."""
+    return uploads.of_build(connection, build_id)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import combinations
 
+from master.settings_artifacts import ArtifactSettings
 from master.settings_models import MasterSettings
 from master.settings_problems import Problem, listed
 
@@ -22,6 +23,24 @@ def wire_problems(master: MasterSettings) -> Iterator[Problem]:
             yield Problem(
                 key=f"master.{other}", message=message, found=str(getattr(master, other)), allowed="another port, or 0"
             )
+
+
+def artifact_problems(artifacts: ArtifactSettings, master: MasterSettings) -> Iterator[Problem]:
+    """The same of the artifact process, which has the certificates of the workers' port."""
+    if artifacts.listen not in LOOPBACK and not artifacts.tls:
+        message = "artifacts, and the tokens that builds upload with, would cross the network unencrypted"
+        allowed = f"tls = true, or {listed(LOOPBACK)}"
+        yield Problem(key="artifacts.listen", message=message, found=artifacts.listen, allowed=allowed)
+    if artifacts.tls and not master.worker_tls:
+        message, allowed = "shows the certificates of the workers' port", "master.worker_tls = true, or no tls here"
+        yield Problem(key="artifacts.tls", message=message, found="true, without master.worker_tls", allowed=allowed)
+    if artifacts.s3 and not artifacts.url and master.url and artifacts.listen in LOOPBACK:
+        message = "is needed with a bucket: the master's page leads its readers to the artifact process"
+        yield Problem(key="artifacts.url", message=message, found="nothing", allowed="an address that browsers reach")
+    for key in _ports(master):
+        if artifacts.port == getattr(master, key) != 0:
+            message, allowed = f"cannot share a port with master.{key}", "another port, or 0"
+            yield Problem(key="artifacts.port", message=message, found=str(artifacts.port), allowed=allowed)
 
 
 def _ports(master: MasterSettings) -> list[str]:

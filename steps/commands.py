@@ -8,6 +8,7 @@ from typing import Any
 from master.pipeline import Stage
 from master.settings import Settings
 from steps.command import Command, Frame
+from steps.download import download_artifacts
 from steps.source import checkout
 from steps.upload import upload_artifacts
 
@@ -19,6 +20,7 @@ def build_steps(stage: Stage, variant: str, settings: Settings) -> list[Any]:
     own = settings.stages[stage.name]
     frame = frame.with_environment({"MLC_CI_VARIANT": variant}) if variant else frame
     steps: list[Any] = [checkout(frame, submodules=settings.project.submodules)]
+    steps += [download_artifacts(frame, wanted) for wanted in own.downloads]
     for command in own.commands:
         argv = command if isinstance(command, str) else list(command)
         steps.append(Command(name=step_name(command), command=argv, **frame.limits()))

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from buildbot.db.model import Model
 from buildbot.process.results import SKIPPED, SUCCESS
 
-from master.database import store
-from master.database.records import Artifact, AttemptRow, RunRow, run_row
+from master.database import failures, store
+from master.database.records import Artifact, AttemptRow, RunRow, artifact_row, run_row
 from master.database.tables import artifacts, runs, stage_attempts
 from master.pipeline import State
 from steps.junit import RESULTS
@@ -69,6 +69,7 @@ class WholeRun:
     artifacts: Mapping[int, Sequence[Artifact]]  #: by attempt
     logs: Mapping[int, Sequence[LogPlace]]  #: by build
     tests: Mapping[int, Mapping[str, Any]]  #: by build: what :func:`steps.junit.for_the_page` kept
+    failures: Mapping[int, str]  #: by build: the class that a failed one gave its failure
     journal: Sequence[tuple[float, str]]
 
 
@@ -83,7 +84,7 @@ def runs_page(connection: sa.Connection, *, limit: int, before: int | None = Non
 
 
 def whole_run(connection: sa.Connection, run_id: int) -> WholeRun | None:
-    """Everything about one run: six queries."""
+    """Everything about one run: seven queries."""
     row = connection.execute(sa.select(*_RUN).where(runs.c.id == run_id)).first()
     if row is None:
         return None
@@ -95,20 +96,21 @@ def whole_run(connection: sa.Connection, run_id: int) -> WholeRun | None:
         artifacts=_artifacts(connection, run_id),
         logs=_logs(connection, builds),
         tests=_tests(connection, builds),
+        failures=failures.classes(connection, builds),
         journal=store.notes(connection, run_id),
     )
 
 
-def artifact(connection: sa.Connection, run_id: int, attempt_id: int, name: str) -> Artifact | None:
-    """One accepted file of this run, by the attempt that left it."""
+def artifact(connection: sa.Connection, run_id: int, attempt_id: int, name: str) -> tuple[int, Artifact] | None:
+    """One accepted file of this run, by the attempt that left it; and its row's id."""
     a = artifacts.c
     query = (
-        sa.select(a.name, a.path, a.size, a.sha256)
+        sa.select(artifacts)
         .join(stage_attempts, stage_attempts.c.id == a.attempt_id)
         .where(stage_attempts.c.run_id == run_id, a.attempt_id == attempt_id, a.name == name)
     )
     row = connection.execute(query).first()
-    return Artifact(**row._mapping) if row else None
+    return (row.id, artifact_row(row)) if row else None
 
 
 def _attempts(connection: sa.Connection, run_ids: Sequence[int]) -> list[PlacedAttempt]:
@@ -137,15 +139,14 @@ def _placed(row: sa.Row[Any]) -> PlacedAttempt:
 def _artifacts(connection: sa.Connection, run_id: int) -> dict[int, list[Artifact]]:
     a = artifacts.c
     query = (
-        sa.select(a.attempt_id, a.name, a.path, a.size, a.sha256)
+        sa.select(artifacts)
         .join(stage_attempts, stage_attempts.c.id == a.attempt_id)
         .where(stage_attempts.c.run_id == run_id)
         .order_by(a.name)
     )
     found: dict[int, list[Artifact]] = {}
     for row in connection.execute(query):
-        file = Artifact(name=row.name, path=row.path, size=row.size, sha256=row.sha256)
-        found.setdefault(row.attempt_id, []).append(file)
+        found.setdefault(row.attempt_id, []).append(artifact_row(row))
     return found
 
 

@@ -101,12 +101,20 @@ class AttemptRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A file that an accepted attempt left; ``path`` is below the artifact folder."""
+    """A file that an accepted attempt left; ``path`` is below the artifact folder. Of one that was ``removed``, by
+    retention, only this is left."""
 
     name: str
     path: str
     size: int
     sha256: str
+    removed: bool = False
+
+
+def artifact_row(row: sa.Row[Any]) -> Artifact:
+    """Of a query that has the table's columns, among others."""
+    removed = row.removed_at is not None
+    return Artifact(name=row.name, path=row.path, size=row.size, sha256=row.sha256, removed=removed)
 
 
 def run_row(row: sa.Row[Any]) -> RunRow:

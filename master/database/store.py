@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from master.database.records import Artifact, AttemptRow, RunRow, attempt_row, run_row
+from master.database.records import Artifact, AttemptRow, RunRow, artifact_row, attempt_row, run_row
 from master.database.tables import artifacts, inbox, journal, runs, stage_attempts
 from master.pipeline import EventKind, State
 from master.run_model import Create, Slot
@@ -48,6 +48,12 @@ def _event(text: str) -> Event | InvalidEvent:
 def dismiss(connection: sa.Connection, inbox_id: int, state: str, outcome: str, run_id: int | None = None) -> None:
     """Note what became of an event."""
     connection.execute(inbox.update().where(inbox.c.id == inbox_id).values(state=state, outcome=outcome, run_id=run_id))
+
+
+def run_of_event(connection: sa.Connection, key: str) -> int | None:
+    """The run that an event has; ``None`` while it was not looked at, and for one that asks for none."""
+    run_id: int | None = connection.execute(sa.select(inbox.c.run_id).where(inbox.c.key == key)).scalar()
+    return run_id
 
 
 def create_run(
@@ -96,16 +102,13 @@ def _event_key(connection: sa.Connection, inbox_key: str, request: RunRequest) -
     event = request.event
     if event.kind is EventKind.MANUAL:
         return f"{request.key}#{inbox_key}"
-    heads = (
-        sa.select(runs.c.head)
-        .where(runs.c.ref == event.ref, runs.c.kind == event.kind.value)
-        .order_by(runs.c.id.desc())
-    )
-    seen = list(connection.execute(heads).scalars())
-    count = seen.count(event.head)
+    of_ref = (runs.c.ref == event.ref, runs.c.kind == event.kind.value)
+    same = sa.select(sa.func.count()).select_from(runs).where(*of_ref, runs.c.head == event.head)
+    count = connection.execute(same).scalar_one()
     if count == 0:
         return request.key
-    if seen[0] != event.head and seen[0] == event.before:
+    newest = connection.execute(sa.select(runs.c.head).where(*of_ref).order_by(runs.c.id.desc()).limit(1)).scalar_one()
+    if newest != event.head and newest == event.before:
         return f"{request.key}#{count + 1}"
     return None
 
@@ -131,14 +134,6 @@ def run(connection: sa.Connection, run_id: int) -> RunRow | None:
 def live_runs(connection: sa.Connection) -> list[int]:
     """Ids of the runs that have not ended, oldest first."""
     return list(connection.execute(sa.select(runs.c.id).where(runs.c.ended_at.is_(None)).order_by(runs.c.id)).scalars())
-
-
-def recent_runs(connection: sa.Connection, *, limit: int, before: int | None = None) -> list[RunRow]:
-    """The newest runs, newest first; with ``before``, those older than that run."""
-    query = sa.select(runs).order_by(runs.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(runs.c.id < before)
-    return [run_row(row) for row in connection.execute(query)]
 
 
 def attempts(connection: sa.Connection, run_ids: Iterable[int]) -> list[AttemptRow]:
@@ -228,10 +223,7 @@ def artifacts_of(connection: sa.Connection, run_ids: Iterable[int]) -> list[tupl
             newest[key] = source
     sources = {source.id: source for source in newest.values()}
     query = sa.select(artifacts).where(artifacts.c.attempt_id.in_(sources))
-    found = [
-        (sources[row.attempt_id], Artifact(name=row.name, path=row.path, size=row.size, sha256=row.sha256))
-        for row in connection.execute(query)
-    ]
+    found = [(sources[row.attempt_id], artifact_row(row)) for row in connection.execute(query)]
     return sorted(found, key=lambda pair: (pair[0].run_id, pair[0].slot, pair[1].name))
 
 

@@ -98,10 +98,42 @@ artifacts = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("attempt_id", sa.Integer, sa.ForeignKey("stage_attempts.id", ondelete="CASCADE"), nullable=False),
     sa.Column("name", Prose, nullable=False),
-    sa.Column("path", Prose, nullable=False),  # below the artifact folder, with forward slashes
+    sa.Column("path", Prose, nullable=False, index=True),  # below the artifact folder, with forward slashes
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("removed_at", sa.Float),  # by retention: the row stays, so that people can see what there was
     sa.UniqueConstraint("attempt_id", "name", name="uq_artifacts_name"),
+)
+
+releases = sa.Table(
+    "releases",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("tag", sa.String(255), nullable=False, unique=True),
+    sa.Column("run_id", sa.Integer, nullable=False),
+    sa.Column("published_at", sa.Float, nullable=False),
+    sa.Column("yanked", Prose),  # why it should no longer be chosen (PEP 592); null while it may
+)
+
+release_assets = sa.Table(
+    "release_assets",
+    metadata,
+    sa.Column("release_id", sa.Integer, sa.ForeignKey("releases.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("artifact_id", sa.Integer, sa.ForeignKey("artifacts.id"), primary_key=True, index=True),
+)
+
+uploads = sa.Table(  # whole files in the store; they are artifacts once their build's attempt is accepted
+    "uploads",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("build_id", sa.Integer, nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("folded", sa.String(255), nullable=False),  # see master.artifacts.names.folded
+    sa.Column("path", Prose, nullable=False, index=True),  # below the artifact folder, with forward slashes
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("finished_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("build_id", "folded", name="uq_uploads_name"),
 )
 
 journal = sa.Table(

@@ -37,6 +37,7 @@ def overrides(settings_file: Path, repository: Path | None, *, any_port: bool) -
     settings = load(settings_file)
     ports = {"WEB_PORT": settings.master.web_port, "WORKER_PORT": settings.master.worker_port}
     fitted = {f"MLC_CI_MASTER__{name}": str(_free(0 if any_port else port)) for name, port in ports.items()}
+    fitted["MLC_CI_ARTIFACTS__PORT"] = str(_free(0 if any_port else settings.artifacts.port))
     if repository is not None:
         fitted["MLC_CI_PROJECT__REPOSITORY"] = str(repository)
     for name, tools in missing_tools(settings).items():

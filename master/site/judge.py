@@ -4,6 +4,7 @@ release folder and by installing the released wheel."""
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from master.releases import NOTES, SUMS
 from master.settings import Settings
+from workers.wheel.beside import manifest_name
 
 Run = Mapping[str, Any]
 
@@ -54,10 +56,11 @@ def problems(runs: Sequence[Run], basedir: Path, settings: Settings, tag: str, p
             continue
         found += _run_problems(mine[0], stages, settings)
     wheels = list((basedir / "releases" / tag).glob("*.whl"))
-    found += _release_problems(basedir / "releases" / tag, wheels)
-    for wheel in wheels:
+    broken = _release_problems(basedir / "releases" / tag, wheels)
+    found += broken
+    for wheel in wheels if not broken else ():
         if "linux" in wheel.name:
-            progress.print(f"installing {wheel.name} into a fresh environment …")
+            progress.print(f"installing {wheel.name} into a fresh environment, as the release notes say …")
             found += _install_problems(wheel, settings)
     return found
 
@@ -92,24 +95,36 @@ def _release_problems(folder: Path, wheels: Sequence[Path]) -> list[str]:
     if found:
         return found
     sums = {name: digest for digest, name in (line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines())}
-    for wheel in wheels:
-        if sums.get(wheel.name) != hashlib.sha256(wheel.read_bytes()).hexdigest():
-            found.append(f"{SUMS} does not fit {wheel.name}")
+    for asset in [path for wheel in wheels for path in (wheel, folder / manifest_name(wheel.name))]:
+        if not asset.exists():
+            found.append(f"the release has no {asset.name}")
+        elif sums.get(asset.name) != hashlib.sha256(asset.read_bytes()).hexdigest():
+            found.append(f"{SUMS} does not fit {asset.name}")
     return found
 
 
+def _install_command(wheel: Path) -> str:
+    """The line of the release notes that installs this wheel; empty where they have none."""
+    lines = (wheel.parent / NOTES).read_text(encoding="utf-8").splitlines()
+    return next((line for line in lines if "pip install" in line and f"./{wheel.name}" in line.split()), "")
+
+
 def _install_problems(wheel: Path, settings: Settings) -> list[str]:
-    """Install the released wheel and import it, as its user would."""
+    """Install the released wheel and import it, as its user would: by the command that the release notes give."""
+    install = _install_command(wheel)
+    if not install:
+        return [f"the release notes have no command that installs {wheel.name}"]
     own = settings.stages["build-linux"].wheel
     imports = "; ".join(f"import {name}" for name in own.imports) if own else "pass"
     with tempfile.TemporaryDirectory(prefix="mlc-ci-install-") as place:
-        python = Path(place) / "venv" / "bin" / "python"
-        for command in (
-            [sys.executable, "-m", "venv", str(python.parent.parent)],
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)],
-            [str(python), "-c", imports],
+        programs = Path(place) / "venv" / "bin"
+        environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+        for command, folder in (
+            ([sys.executable, "-m", "venv", str(programs.parent)], Path(place)),
+            (["sh", "-ec", install], wheel.parent),
+            ([str(programs / "python"), "-c", imports], Path(place)),
         ):
-            done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
             if done.returncode != 0:
-                return [f"{wheel.name} could not be used: {' '.join(command[1:4])}: {done.stderr.strip()[-500:]}"]
+                return [f"{wheel.name} could not be used: {' '.join(command[1:3])}: {done.stderr.strip()[-500:]}"]
     return []

@@ -3,94 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from master import launch
+from master.artifacts import announced
 from master.errors import UserError
 from master.places import PORTS, SECRETS, SETTINGS, password_name
 from master.settings import Settings, load
 from master.site import files
-from master.site.owners import Owner, Owners
+from master.site.owners import Owners
+from master.site.process import Process
+from master.worker_port import chain_for
 
+ARTIFACTS = "artifacts"  #: what the artifact process is called
 _POLL_S = 0.05
 _START_S = 90.0
-_STOP_S = 30.0
-_PR_SET_PDEATHSIG = 1
 
 
 class NotStarted(UserError):
     """A process ended, or did not become ready, instead of running."""
-
-
-@dataclass
-class Process:
-    """One process of the site. Its output goes to ``log``; ``own_log`` is one that it writes itself."""
-
-    name: str
-    command: Sequence[str]
-    log: Path
-    environment: Mapping[str, str]
-    owner: Owner | None = None
-    own_log: Path | None = None
-    running: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-
-    def start(self) -> None:
-        """Start it in a process group of its own, so that a Ctrl-C reaches only whoever stops it in order."""
-        who = self.owner.popen_arguments if self.owner else {}
-        with self.log.open("ab") as log:
-            self.running = subprocess.Popen(
-                self.command,
-                cwd=self.log.parent,  # twistd imports from where it stands: nothing there may look like a package
-                env=dict(self.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 (one thread; and after the change of user, which would undo it)
-                **who,
-            )
-
-    @property
-    def exit_code(self) -> int | None:
-        """``None`` while it runs."""
-        return self.running.poll() if self.running else 0
-
-    def stop(self, sign: int = signal.SIGTERM) -> None:
-        """End it and wait; a process that does not end in time is killed."""
-        if self.running is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            self.running.send_signal(sign)
-        try:
-            self.running.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self.running.kill()
-            self.running.wait()
-        self.running = None
-
-    def last_words(self) -> str:
-        """The end of its logs."""
-        said: list[str] = []
-        for log in (self.log, self.own_log):
-            with contextlib.suppress(OSError):
-                said += log.read_text(errors="replace").splitlines()[-20:] if log else []
-        return "\n".join(said)
-
-
-def _end_with_parent() -> None:
-    """Linux, in the child: be ended when whoever started us dies, however it dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Site:
@@ -173,6 +111,25 @@ class Site:
         self.wait_until((self.basedir / PORTS).exists, process, "open its ports")
         return process
 
+    def start_artifacts(self, *, wait: bool = True) -> Process:
+        """Start the artifact process; with ``wait``, until it answers."""
+        process = Process(
+            name=ARTIFACTS,
+            command=[sys.executable, "-P", "-m", "master.artifacts", str(self.basedir)],
+            log=self.folder / "logs" / f"{ARTIFACTS}.log",
+            environment=self.environment,
+            owner=self.owners.master,
+        )
+        self._run(process)
+        if wait:
+            self.wait_for_artifacts()
+        return process
+
+    def wait_for_artifacts(self) -> None:
+        """Until the artifact process answers. Raises :class:`NotStarted`."""
+        process = next(p for p in self.processes if p.name == ARTIFACTS)
+        self.wait_until(lambda: announced.pid(self.basedir) == process.pid, process, "open its port")
+
     def start_worker(self, name: str) -> Process:
         """Start one local worker, as the owner for its trust."""
         owner = self.owners.worker(self.settings.workers[name].trust)
@@ -181,6 +138,10 @@ class Site:
         files.write(folder / "password", (self.basedir / SECRETS / password_name(name)).read_text(), owner)
         config = {"name": name, "host": "127.0.0.1", "port": self.ports["worker"]}
         files.write(folder / "worker.json", json.dumps(config, indent=2) + "\n", owner)
+        if self.settings.artifacts.tls:  # the master's port for local workers is plain; this one is not
+            chain = chain_for(self.settings.master, self.basedir)
+            if chain.ca:
+                files.write(folder / "ca.pem", chain.ca.read_text(), owner)
         process = Process(
             name=name,
             command=[launch.script("mlc-ci-worker"), "start", str(folder)],
@@ -196,8 +157,10 @@ class Site:
         return [name for name, worker in self.settings.workers.items() if worker.local]
 
     def stop(self) -> None:
-        """End every process: the master first, so that it does not take its workers for lost."""
-        for process in sorted(self.processes, key=lambda process: process.name != "master"):
+        """End every process: the master first, so that it does not take its workers for lost, and last what they
+        send to."""
+        order = ("master", "", ARTIFACTS)
+        for process in sorted(self.processes, key=lambda p: order.index(p.name if p.name in order else "")):
             process.stop()
         self.processes.clear()
 
@@ -229,7 +192,7 @@ class Site:
 
 @contextlib.contextmanager
 def running(site: Site) -> Iterator[Site]:
-    """A prepared site with its master and local workers, ended on the way out whatever happens.
+    """A prepared site with its master, its artifact process and its local workers; ended on the way out.
 
     Raises:
         NotStarted: also when another process runs this very site.
@@ -237,7 +200,9 @@ def running(site: Site) -> Iterator[Site]:
     make_folder(site.folder)
     with _alone(site.folder), _ended(site):
         site.prepare()
+        site.start_artifacts(wait=False)  # both at once: neither needs the other to start
         site.start_master()
+        site.wait_for_artifacts()
         for name in site.local_workers():
             site.start_worker(name)
         yield site

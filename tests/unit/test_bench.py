@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from master.bench import __main__ as command
-from master.bench import caches
+from master.bench import artifacts, caches, throughput
 from master.bench.figures import Measured, Round, as_json, ratio
+from master.bench.stock import BARE, FILE, MULTIPLE, OURS
+from master.bench.throughput import Moved, Throughput
 
 
 def properties(seconds: float, hits: int) -> dict[str, Any]:
@@ -68,3 +70,57 @@ def test_a_build_that_failed_is_told_without_a_traceback(
     assert command.main(["--json"]) != 0
     said = capsys.readouterr()
     assert (said.out, "a build ended as failure: [no] such" in said.err) == ("", True)
+
+
+def moved(ours: float, bare: float, file: float, multiple: float) -> dict[str, Moved]:
+    seconds = {OURS: ours, BARE: bare, FILE: file, MULTIPLE: multiple}
+    return {what: Moved(seconds=value, lag=value / 100) for what, value in seconds.items()}
+
+
+THROUGHPUT = Throughput(
+    size=500_000_000,
+    rounds=[moved(1, 0.8, 6, 14), moved(2, 1, 10, 30), moved(4, 4, 4, 4)],
+    memory_before=90 << 20,
+    memory_after=95 << 20,
+    hash_rate=1.8e9,
+    hash_name="hashlib, OpenSSL",
+)
+
+
+def test_each_ratio_is_the_median_of_rounds_against_their_own() -> None:
+    assert [THROUGHPUT.ratio(other) for other in (BARE, FILE, MULTIPLE)] == [0.8, 5, 14]
+    assert THROUGHPUT.rate(OURS) == 250
+    assert THROUGHPUT.lag(MULTIPLE) == 300
+
+
+def test_the_artifacts_document_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(artifacts, "measure", lambda rounds, size, said: THROUGHPUT)
+    assert command.main(["artifacts", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["times_as_fast_as"] == {FILE: 5.0, MULTIPLE: 14.0, BARE: 0.8}
+    assert found["goals"] == dict(throughput.GOALS)
+    assert found["memory_of_the_artifact_process"] == {"before": 90 << 20, "after": 95 << 20}
+
+
+def test_the_artifacts_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(artifacts, "measure", lambda rounds, size, said: THROUGHPUT)
+    assert command.main(["artifacts"]) == 0
+    said = capsys.readouterr().out
+    assert "14.00 times as fast" in " ".join(said.split())
+    assert "memory of the artifact process: 90 MiB, then 95 MiB" in said
+
+
+@pytest.mark.slow
+def test_a_small_file_is_moved_in_all_four_ways() -> None:
+    found = artifacts.measure(1, 2_000_000, lambda _: None)
+    assert set(found.rounds[0]) == {OURS, BARE, FILE, MULTIPLE}
+    assert all(one.seconds > 0 for one in found.rounds[0].values())
+
+
+def test_what_was_not_moved_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(artifacts, "NAME", "a worker that the master does not know")
+    monkeypatch.setattr(artifacts, "_PATIENCE_S", 3)
+    assert command.main(["artifacts", "--megabytes", "1"]) != 0
+    assert "gave up waiting for the file to be moved" in capsys.readouterr().err

@@ -1,24 +1,41 @@
-"""Uploading artifacts: what lands where, and what is refused."""
+"""Uploading and fetching artifacts: what is sent to the worker, who learns the token, and what each answer means."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from buildbot.process.remotetransfer import FileWriter
+from buildbot.process.remotecommand import RemoteShellCommand
 from buildbot.process.results import FAILURE, RETRY, SUCCESS
 from buildbot.test.reactor import TestReactorMixin
-from buildbot.test.steps import ExpectGlob, ExpectRemoteRef, ExpectUploadFile, TestBuildStepMixin
+from buildbot.test.steps import ExpectShell, TestBuildStepMixin
 from twisted.internet import defer, error
 from twisted.trial import unittest
 
-from master.acceptance import build_folder
-from steps.upload import LARGEST, UnsafeName, UploadArtifacts, attempt_folder, file_name
+from master.artifacts import announced
+from master.artifacts.tokens import KEY, Grant, sign, verify
+from master.pipeline import Limits
+from master.settings_artifacts import DownloadSettings
+from steps.command import Frame, StageEnvironment
+from steps.download import download_artifacts
+from steps.upload import UnsafeName, file_name, names_in, upload_artifacts
 
 PROPERTIES = {"run_id": 3, "stage": "build-linux", "variant": "", "attempt": 2}
+SECRET = "the-key-that-signs-tokens-in-this-test"
+URL = "http://127.0.0.1:8020"
+ENVIRONMENT = StageEnvironment({})
+FRAME = Frame(
+    environment=ENVIRONMENT,
+    silence_timeout=60,
+    timeout=600,
+    continue_on_error=False,
+    bounds=replace(Limits(), artifacts=5 << 20),
+)
 
 
 @pytest.mark.parametrize("path", ["/w/dist/a.whl", "a.whl", "C:\\w\\dist\\a.whl", "../../a.whl"])
@@ -26,7 +43,7 @@ def test_a_file_keeps_only_its_last_part(path: str) -> None:
     assert file_name(path) == "a.whl"
 
 
-HOSTILE = ["", "/", "dist/", "..", "a/..", "dist/.", "a\nb", "a\0", "C:", "a:b", "\\\\host\\share\\"]
+HOSTILE = ["", "/", "dist/", "..", "a/..", "dist/.", "a\nb", "a\0", "C:", "a:b", "\\\\host\\share\\", "nul"]
 
 
 @pytest.mark.parametrize("path", HOSTILE)
@@ -35,53 +52,79 @@ def test_a_name_that_could_lead_elsewhere_is_refused(path: str) -> None:
         file_name(path)
 
 
-@pytest.mark.parametrize("variant", ["", "vulkan"])
-def test_the_folder_is_where_the_master_looks(variant: str) -> None:
-    properties = _Properties({**PROPERTIES, "variant": variant})
-    assert attempt_folder(properties, 92) == "artifacts/" + build_folder(3, "build-linux", variant, 2, 92)
+def test_the_tools_last_line_is_read_as_data() -> None:
+    assert names_in('mlc-ci-worker upload: {"b.whl": "…", "a.whl": "…"}') == ["a.whl", "b.whl"]
+    for line in ('{"../x": 1}', '{"a": ', "{}", '{"a": ' + "[" * 100_000, "nonsense"):
+        assert names_in(f"mlc-ci-worker upload: {line}") == []
 
 
-@pytest.mark.parametrize("stage", ["..", "a/b", ""])
-def test_a_property_cannot_lead_out_of_the_folder(stage: str) -> None:
-    with pytest.raises(UnsafeName):
-        attempt_folder(_Properties({**PROPERTIES, "stage": stage}), 92)
-
-
-class _Properties:
-    def __init__(self, values: dict[str, object]) -> None:
-        self.values = values
-
-    def getProperty(self, name: str) -> object:
-        return self.values.get(name)
-
-
-class TestUploadArtifacts(TestBuildStepMixin, TestReactorMixin, unittest.TestCase):  # type: ignore[misc]
+class _Steps(TestReactorMixin, TestBuildStepMixin, unittest.TestCase):  # type: ignore[misc]
     @defer.inlineCallbacks
     def setUp(self) -> Generator[Any, Any, None]:
         self.setup_test_reactor()
-        yield self.setup_test_build_step()
+        yield self.setup_test_build_step(with_secrets={KEY: SECRET})
         scratch = tempfile.TemporaryDirectory()  # trial's own would lie in the current folder
         self.addCleanup(scratch.cleanup)
-        self.master.basedir = f"{scratch.name}/master"
-        self.folder = Path(self.master.basedir) / "artifacts/3/build-linux/default/2/92"
+        self.master.basedir = scratch.name
+        announced.announce(Path(scratch.name), port=8020, url=URL)
 
-    def with_step(self, *globs: str) -> None:
-        self.setup_step(UploadArtifacts(globs or ("dist/*.whl",)))
-        for name, value in PROPERTIES.items():
+    def with_step(self, step: Any, **properties: Any) -> None:
+        self.setup_step(step)
+        for name, value in {**PROPERTIES, **properties}.items():
             self.build.setProperty(name, value, "test")
 
-    def glob(self, *paths: str, pattern: str = "dist/*.whl") -> Any:
-        return ExpectGlob(path=f"wkdir/{pattern}", log_environ=False).files(list(paths)).exit(0)
-
-    def upload(self, path: str) -> Any:
-        return ExpectUploadFile(
-            blocksize=256 * 1024,
-            maxsize=LARGEST,
-            workersrc=path,
+    def command(self, *words: str, grant: Grant) -> Any:
+        return ExpectShell(
             workdir="wkdir",
-            writer=ExpectRemoteRef(FileWriter),
-            keepstamp=False,
+            command=["mlc-ci-worker", *words],
+            env=ENVIRONMENT.plain(self.build.getProperties()),
+            timeout=60,
+            max_time=600.0,
+            log_environ=False,
+            initial_stdin=sign(SECRET, grant) + "\n",
         )
+
+    def grant(self, budget: int) -> Grant:
+        return Grant(build_id=92, run_id=3, folder="3/build-linux/default/2/92", budget=budget)
+
+
+class TestUpload(_Steps):
+    def expected(self) -> Any:
+        words = ("upload", f"--url={URL}/builds/92", "--glob=dist/*.whl", "--glob=*.json")
+        return self.command(*words, grant=self.grant(5 << 20))
+
+    def upload(self, **properties: Any) -> None:
+        self.with_step(upload_artifacts(FRAME, ["dist/*.whl", "*.json"]), **properties)
+
+    def test_the_worker_sends_and_the_build_has_the_names(self) -> Any:
+        self.upload()
+        report = "mlc-ci-worker upload: " + json.dumps({"b.whl": "…", "a.json": "…"})
+        self.expect_commands(self.expected().stdout(f"b.whl: 3 bytes\n{report}\n").exit(0))
+        self.expect_outcome(SUCCESS, "uploaded a.json, b.whl")
+        self.expect_property("artifacts", ["a.json", "b.whl"])
+        return self.run_step()
+
+    @defer.inlineCallbacks
+    def test_the_token_is_struck_out_of_every_log(self) -> Generator[Any, Any, None]:
+        self.upload()
+        token = sign(SECRET, self.grant(5 << 20))
+        self.expect_commands(self.expected().stdout(f"who prints {token} tells nothing, nor with {SECRET}\n").exit(0))
+        self.expect_outcome(SUCCESS)
+        yield self.run_step()
+        said = self.get_nth_step(0).logs["stdio"].stdout
+        self.assertEqual(said, f"who prints <artifact token> tells nothing, nor with <{KEY}>\n")
+        self.assertEqual(verify(SECRET, token).build_id, 92)  # it was a token indeed
+
+    @defer.inlineCallbacks
+    def test_no_property_and_no_word_of_the_command_has_the_token(self) -> Generator[Any, Any, None]:
+        self.upload()
+        self.expect_commands(self.expected().exit(0))
+        self.expect_outcome(SUCCESS)
+        yield self.run_step()
+        token = sign(SECRET, self.grant(5 << 20))
+        everything = repr(self.build.getProperties().asDict()) + repr(self.get_nth_step(0).command)
+        self.assertNotIn(token, everything)
+        self.assertIn("--url", everything)
 
     def refuse(self, failure_class: str, reason: str) -> Any:
         self.expect_outcome(FAILURE, f"artifacts failed ({failure_class}): {reason}")
@@ -89,74 +132,64 @@ class TestUploadArtifacts(TestBuildStepMixin, TestReactorMixin, unittest.TestCas
         self.expect_no_property("artifacts")
         return self.run_step()
 
-    @defer.inlineCallbacks
-    def test_files_land_flat_and_sorted_in_the_attempts_folder(self) -> Generator[Any, Any, None]:
-        self.with_step("dist/*.whl", "docs/**/*.txt")
-        self.expect_commands(
-            self.glob("/w/dist/b.whl", "/w/dist/a.whl"),
-            self.glob("/w/docs/x/note.txt", pattern="docs/**/*.txt"),
-            self.upload("/w/dist/a.whl").upload_string("A").exit(0),
-            self.upload("/w/dist/b.whl").upload_string("B").exit(0),
-            self.upload("/w/docs/x/note.txt").upload_string("N").exit(0),
-        )
-        self.expect_outcome(SUCCESS, "uploaded a.whl, b.whl, note.txt")
-        self.expect_property("artifacts", ["a.whl", "b.whl", "note.txt"])
-        yield self.run_step()
-        found = {file.name: file.read_text(encoding="utf-8") for file in self.folder.iterdir()}
-        self.assertEqual(found, {"a.whl": "A", "b.whl": "B", "note.txt": "N"})
-
-    def test_a_file_that_two_patterns_match_is_uploaded_once(self) -> Any:
-        self.with_step("dist/*.whl", "dist/a*")
-        both = (self.glob("/w/dist/a.whl"), self.glob("/w/dist/a.whl", pattern="dist/a*"))
-        self.expect_commands(*both, self.upload("/w/dist/a.whl").upload_string("A").exit(0))
-        self.expect_outcome(SUCCESS)
-        return self.run_step()
-
     def test_nothing_matched(self) -> Any:
-        self.with_step()
-        self.expect_commands(self.glob())
+        self.upload()
+        said = "mlc-ci-worker upload: error: no file matches dist/*.whl\n"
+        self.expect_commands(self.expected().stderr(said).exit(1))
         return self.refuse("code", "no file matches dist/*.whl")
 
-    def test_two_files_of_one_name(self) -> Any:
-        self.with_step("**/*.whl")
-        self.expect_commands(self.glob("/w/a/x.whl", "/w/b/x.whl", pattern="**/*.whl"))
-        return self.refuse("code", "two files would be x.whl: /w/a/x.whl and /w/b/x.whl")
+    def test_a_store_that_is_full_is_infrastructure(self) -> Any:
+        self.upload()
+        said = "mlc-ci-worker upload: error: the artifact store is full (HTTP 507)\n"
+        self.expect_commands(self.expected().stderr(said).exit(75))
+        return self.refuse("infrastructure", "the artifact store is full (HTTP 507)")
 
-    def test_a_name_that_is_no_name(self) -> Any:
-        self.with_step()
-        self.expect_commands(self.glob("/w/dist/.."))
-        return self.refuse("code", "'/w/dist/..' ends in no safe file name")
+    def test_a_master_without_an_artifact_process_is_infrastructure(self) -> Any:
+        self.upload()
+        (Path(self.master.basedir) / announced.FILE).unlink()
+        self.expect_commands()
+        return self.refuse("infrastructure", "this master has no artifact process")
 
-    @defer.inlineCallbacks
-    def test_a_file_that_the_worker_cannot_read_leaves_nothing(self) -> Generator[Any, Any, None]:
-        self.with_step()
-        self.expect_commands(self.glob("/w/dist/a.whl"), self.upload("/w/dist/a.whl").upload_string("half").exit(1))
-        reason = f"a.whl was not uploaded: the worker cannot read it whole (is it a file, of at most {LARGEST} bytes?)"
-        yield self.refuse("code", reason)
-        self.assertEqual(list(self.folder.iterdir()), [])
+    def test_a_property_cannot_lead_out_of_the_folder(self) -> Any:
+        self.upload(stage="..")
+        self.expect_commands()
+        return self.refuse("code", "'..' cannot be the name of an artifact: it is empty, or a folder")
 
-    def test_a_master_that_cannot_write_is_infrastructure(self) -> Any:
-        self.with_step()
-        self.expect_commands(
-            self.glob("/w/dist/a.whl"),
-            self.upload("/w/dist/a.whl").upload_string("x", error=OSError(28, "No space left on device")),
-        )
-        return self.refuse(
-            "infrastructure", "a.whl was not uploaded: the master cannot write it: [Errno 28] No space left on device"
-        )
-
-    def test_a_folder_that_cannot_be_made_is_infrastructure(self) -> Any:
-        self.with_step()
-        Path(self.master.basedir).write_text("a file where the folder should be", encoding="utf-8")
-        self.expect_commands(self.glob("/w/dist/a.whl"))
-        return self.refuse("infrastructure", "a.whl was not uploaded: the master cannot write it: Not a directory")
-
-    @defer.inlineCallbacks
-    def test_a_lost_worker_stays_a_retry(self) -> Generator[Any, Any, None]:
-        self.with_step()
-        upload = self.upload("/w/dist/a.whl").error(error.ConnectionLost())
-        self.expect_commands(self.glob("/w/dist/a.whl"), upload)
+    def test_a_lost_worker_stays_a_retry(self) -> Any:
+        self.upload()
+        self.expect_commands(self.expected().error(error.ConnectionLost()))
         self.expect_outcome(RETRY)
         self.expect_no_property("failure_class")
-        yield self.run_step()
-        self.assertEqual(list(self.folder.iterdir()), [])
+        return self.run_step()
+
+    def test_a_stage_that_may_fail_ends_with_warnings(self) -> None:
+        tolerant = upload_artifacts(replace(FRAME, continue_on_error=True), ["x"])
+        assert (tolerant.flunkOnFailure, tolerant.warnOnFailure, tolerant.haltOnFailure) == (False, True, True)
+
+
+class TestDownload(_Steps):
+    def test_what_a_stage_left_comes_into_a_folder(self) -> Any:
+        wanted = DownloadSettings(stage="build-linux", globs=("*.whl", "*.json"), into="dist")
+        self.with_step(download_artifacts(FRAME, wanted), stage="check")
+        words = ("download", f"--url={URL}", "--run=3", "--stage=build-linux", "--glob=*.whl", "--glob=*.json")
+        grant = Grant(build_id=92, run_id=3, folder="3/check/default/2/92", budget=0)  # it may write nothing
+        self.expect_commands(self.command(*words, "--into=dist", grant=grant).exit(0))
+        self.expect_outcome(SUCCESS, "download-build-linux")
+        return self.run_step()
+
+    def test_an_artifact_that_is_not_there_is_the_codes_fault(self) -> Any:
+        self.with_step(
+            download_artifacts(FRAME, DownloadSettings(stage="build-linux", globs=("*.whl",))), stage="check"
+        )
+        words = ("download", f"--url={URL}", "--run=3", "--stage=build-linux", "--glob=*.whl", "--into=.")
+        grant = Grant(build_id=92, run_id=3, folder="3/check/default/2/92", budget=0)
+        said = "mlc-ci-worker download: error: no artifact of build-linux fits *.whl; there are: none\n"
+        self.expect_commands(self.command(*words, grant=grant).stderr(said).exit(1))
+        reason = "no artifact of build-linux fits *.whl; there are: none"
+        self.expect_outcome(FAILURE, f"download-build-linux failed (code): {reason}")
+        return self.run_step()
+
+
+def test_the_command_that_buildbot_sends_does_not_show_what_goes_to_standard_input() -> None:
+    sent = RemoteShellCommand("wkdir", ["mlc-ci-worker", "upload"], initialStdin="token\n", logEnviron=False)
+    assert "token" not in repr(sent)

@@ -17,6 +17,14 @@ from twisted.internet.task import Cooperator
 from twisted.python import log
 from web_site import WHEEL, Browser, Master
 
+from master.artifacts import announced
+from master.artifacts.tokens import KEY, InvalidToken, verify_link
+from master.database.tables import artifacts
+from master.places import SECRETS
+from master.secret_files import ensure
+from master.settings import read_secret
+from master.settings_artifacts import ArtifactSettings
+
 
 @pytest.fixture
 def pending(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
@@ -67,7 +75,13 @@ def test_what_only_looks_like_an_address_is_one_too(browser: Browser, path: str)
     assert browser.ask(path).status == 404
 
 
-@pytest.mark.parametrize("query", ["limit=x", "limit=0", "limit=-1", "before=", "before=1&before=2", "before=%FF"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=x", "limit=0", "limit=-1", "before=", "before=1&before=2", "before=%FF"),
+        *(f"before={'0' * 19}1{'9' * 30}", f"before={'9' * 5000}"),
+    ],
+)
 def test_a_garbled_query_is_a_400_that_names_it(browser: Browser, query: str) -> None:
     answer = browser.ask(f"runs?{query}")
     assert answer.status == 400
@@ -135,6 +149,37 @@ def test_an_artifact_arrives_as_it_was_hashed_and_is_never_rendered(browser: Bro
     assert answer.headers["content-security-policy"].startswith("sandbox")
 
 
+def test_an_artifact_is_sent_by_the_artifact_process_where_browsers_reach_it(browser: Browser) -> None:
+    basedir, attempt = Path(browser.master.basedir), browser.master.attempt_id
+    browser.master.scheduler.settings.artifacts = ArtifactSettings(url="https://files.example.org")
+    ensure(basedir / SECRETS, KEY)
+    announced.announce(basedir, port=8020, url="https://files.example.org")
+    answer = browser.ask(f"runs/1/artifacts/{attempt}/dist/a%20b.whl")
+    where, _, link = answer.headers["location"].partition("?link=")
+    assert (answer.status, where) == (302, "https://files.example.org/artifacts/1/dist/a%20b.whl")
+    key = read_secret(basedir / SECRETS, KEY)
+    verify_link(key, link, 1)
+    with pytest.raises(InvalidToken, match="another artifact"):
+        verify_link(key, link, 2)
+
+
+def test_an_artifact_whose_time_is_over_is_gone_and_says_so(browser: Browser) -> None:
+    with browser.master.database.engine.begin() as connection:
+        connection.execute(artifacts.update().where(artifacts.c.path == "1/a b.whl").values(removed_at=5.0))
+    answer = browser.ask(f"runs/1/artifacts/{browser.master.attempt_id}/dist/a%20b.whl")
+    assert (answer.status, answer.json) == (410, {"error": "dist/a b.whl was removed when its time was over"})
+    shown = browser.ask("runs/1").json["stages"][1]["history"][0]["artifacts"][0]
+    assert (shown["name"], shown["removed"]) == ("dist/a b.whl", True)
+
+
+def test_private_artifacts_need_a_login(browser: Browser) -> None:
+    browser.master.scheduler.settings.artifacts = ArtifactSettings(public=False)
+    path = f"runs/1/artifacts/{browser.master.attempt_id}/dist/a%20b.whl"
+    assert browser.ask(path).status == 403
+    assert browser.ask(path, user="anybody").status == 200
+    assert browser.ask("runs/1").status == 200
+
+
 def test_an_artifact_is_sent_by_ranges(browser: Browser) -> None:
     path = f"runs/1/artifacts/{browser.master.attempt_id}/dist/a%20b.whl"
     answer = browser.ask(path, range="bytes=5-11")
@@ -187,6 +232,7 @@ def test_a_rule_can_keep_admins_from_it_too(tmp_path: Path, pending: list[Callab
     [
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "https://ci.example.org.evil.example"},
         {"content_type": "text/plain"},
         {"content_type": "application/x-www-form-urlencoded"},

@@ -145,7 +145,7 @@ def test_a_whole_run_has_artifacts_logs_and_journal_of_its_own_only(connection: 
     said = queries(connection)
     whole = reads.whole_run(connection, mine)
     assert whole is not None
-    assert len(said) == 6
+    assert len(said) == 7
     assert {attempt: [file.name for file in files] for attempt, files in whole.artifacts.items()} == {
         kept: ["a.txt", "b.whl"]
     }
@@ -172,7 +172,8 @@ def test_an_artifact_is_found_by_run_attempt_and_name_together(connection: sa.Co
     add(connection, artifacts, attempt_id=attempt_id, name="a.whl", path="p/a.whl", size=3, sha256="00")
     found = reads.artifact(connection, mine, attempt_id, "a.whl")
     assert found is not None
-    assert (found.path, found.size, found.sha256) == ("p/a.whl", 3, "00")
+    _, file = found
+    assert (file.path, file.size, file.sha256, file.removed) == ("p/a.whl", 3, "00", False)
     assert reads.artifact(connection, other, attempt_id, "a.whl") is None
     assert reads.artifact(connection, mine, attempt_id + 1, "a.whl") is None
     assert reads.artifact(connection, mine, attempt_id, "p/a.whl") is None

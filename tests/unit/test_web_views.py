@@ -88,7 +88,8 @@ def listed(*attempts: PlacedAttempt, **changes: Any) -> views.Json:
 
 
 def whole(*attempts: PlacedAttempt, may_control: bool = False, **parts: Any) -> views.Json:
-    known: dict[str, Any] = {"run": run(), "artifacts": {}, "logs": {}, "tests": {}, "journal": [], **parts}
+    known: dict[str, Any] = {"run": run(), "artifacts": {}, "logs": {}, "tests": {}, "failures": {}, "journal": []}
+    known |= parts
     return views.run_page(WholeRun(attempts=attempts, **known), PIPELINE, may_control=may_control)
 
 
@@ -166,6 +167,7 @@ def test_an_artifact_has_size_hash_and_a_link_that_survives_any_name() -> None:
             "name": "logs/ü&?#.html",
             "size": 12,
             "sha256": "ab",
+            "removed": False,
             "link": "runs/7/artifacts/5/logs/%C3%BC%26%3F%23.html",
         }
     ]
@@ -203,3 +205,19 @@ def test_everything_is_plain_json(kind: EventKind) -> None:
     told = whole(attempt("build"), run=run(kind=kind, acts_as=kind, selected=["build"]), journal=[(1.5, "note")])
     assert json.loads(json.dumps(told)) == told
     assert told["event"] == kind.value
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "told"),
+    [
+        (State.SUCCESS, "", ""),
+        (State.FAILURE, "code", "code"),
+        (State.FAILURE, "", "code"),
+        (State.INFRASTRUCTURE, "", "infrastructure"),
+        (State.WARNINGS, "", ""),
+        (State.WARNINGS, "code", "code"),
+    ],
+)
+def test_a_failure_is_told_with_its_class_whatever_became_of_the_stage(state: State, said: str, told: str) -> None:
+    page = whole(attempt("build", state=state, build_id=5), failures={5: said} if said else {})
+    assert page["stages"][0]["history"][0]["failure"] == told

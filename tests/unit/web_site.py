@@ -30,6 +30,7 @@ from master.database.tables import metadata
 from master.pipeline import EventKind, Pipeline, Stage, State
 from master.repetition import Refused
 from master.run_model import Create, Slot
+from master.settings_artifacts import ArtifactSettings
 from master.triggers import Event, Rules, classify
 from master.web.application import PipelinesApplication
 
@@ -53,13 +54,17 @@ class Database:
 
         return defer.maybeDeferred(work)
 
+    do_with_transaction = do
+
 
 class Scheduler:
     """Takes orders down."""
 
-    def __init__(self, artifacts: Path) -> None:
-        self.reconciler = SimpleNamespace(pipeline=PIPELINE, artifacts=artifacts)
+    def __init__(self) -> None:
+        self.reconciler = SimpleNamespace(pipeline=PIPELINE)
+        self.settings = SimpleNamespace(artifacts=ArtifactSettings())
         self.inbox = SimpleNamespace(rules=Rules(default_branch="trunk"))
+        self.handover = SimpleNamespace(repository="https://example.org/sample.git")
         self.trouble = "the repository cannot be asked"
         self.orders: list[tuple[Any, ...]] = []
         self.refuses = ""
@@ -78,6 +83,20 @@ class Scheduler:
         return [Slot(stage or "build", "", 2)]
 
 
+class Data:
+    """Buildbot's data API, as far as it reads logs: by id, lines as Buildbot keeps them."""
+
+    def __init__(self) -> None:
+        self.logs: dict[int, list[str]] = {}
+        self.asked: list[tuple[int, int]] = []  # offset and limit
+
+    async def get(self, path: tuple[str, ...], *, offset: int, limit: int) -> Any:
+        assert (path[0], path[2]) == ("logs", "contents")
+        self.asked.append((offset, limit))
+        lines = self.logs.get(int(path[1]), [])[offset : offset + limit]
+        return {"content": "".join(f"{line}\n" for line in lines)}
+
+
 class Www:
     """As much of Buildbot's web service as knows users."""
 
@@ -94,9 +113,11 @@ class Master:
     def __init__(self, folder: Path, rules: list[Any]) -> None:
         self.database = Database()
         self.db = SimpleNamespace(pool=self.database)
-        self.scheduler = Scheduler(folder / "artifacts")
+        self.basedir = str(folder)
+        self.scheduler = Scheduler()
         self.scheduler_manager = SimpleNamespace(namedServices={"pipeline": self.scheduler})
-        self.config = SimpleNamespace(buildbotURL="https://ci.example.org/mlc/")
+        self.config = SimpleNamespace(buildbotURL="https://ci.example.org/mlc/", builders=[])
+        self.data = Data()
         authz = Authz(allowRules=rules, roleMatchers=[RolesFromUsername(roles=["admins"], usernames=["root"])])
         self.www = Www(authz)
         authz.setMaster(self)

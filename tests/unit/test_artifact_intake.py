@@ -1,0 +1,183 @@
+"""Several connections at one file at once: what is checked is what is published, whoever writes meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from buildbot.db.model import Model
+
+from master.artifacts.doorman import Database, Doorman
+from master.artifacts.folder import FolderStore
+from master.artifacts.intake import BLOCK, Intake, Piece
+from master.artifacts.refusal import Refused
+from master.artifacts.tokens import Grant
+from master.database.engine import engine_kwargs
+from master.database.tables import metadata
+
+GRANT = Grant(build_id=7, run_id=1, folder="1/build/default/1/7", budget=1 << 30)
+GOOD, EVIL = b"good" * (BLOCK // 2), b"evil" * (BLOCK // 2)
+SHA256 = hashlib.sha256(GOOD).hexdigest()
+
+
+class SlowStore(FolderStore):
+    """Waits for the test between the check of a file and its publication, when it is told to."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, reserve=0)
+        self.reached, self.go = threading.Event(), threading.Event()
+        self.go.set()
+
+    def settle(self, build_id: int, name: str, path: str) -> None:
+        super().settle(build_id, name, path)
+        self.reached.set()
+        assert self.go.wait(20)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SlowStore:
+    return SlowStore(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def intake(tmp_path: Path, store: SlowStore) -> Iterator[Intake]:
+    url = f"sqlite:///{tmp_path}/state.sqlite"
+    engine = sa.create_engine(url, **engine_kwargs(url))
+    Model.metadata.create_all(engine)
+    metadata.create_all(engine)
+    build = {"id": 7, "number": 7, "builderid": 1, "buildrequestid": 7, "workerid": 1, "masterid": 1, "started_at": 1}
+    with engine.begin() as connection:
+        connection.execute(Model.builds.insert().values({**build, "state_string": "x", "locks_duration_s": 0}))
+    database = Database(engine)
+    yield Intake(store, database, Doorman(database, "key", public=True, password=""))
+    engine.dispose()
+
+
+class Sender:
+    """A connection: gives what the test lets it."""
+
+    def __init__(self, content: bytes, *, held: bool = False) -> None:
+        self.content = content
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+        if not held:
+            self.go.set()
+
+    async def receive(self) -> dict[str, Any]:
+        self.asked.set()
+        await self.go.wait()
+        piece, self.content = self.content[:100_000], self.content[100_000:]
+        return {"type": "http.request", "body": piece, "more_body": bool(self.content)}
+
+
+def put(intake: Intake, sender: Sender, size: int, first: int = 0) -> asyncio.Task[dict[str, Any]]:
+    piece = Piece(first=first, end=size, total=size)
+    return asyncio.create_task(intake.take(GRANT, "a.whl", piece, sender.receive))
+
+
+def published(store: FolderStore) -> bytes:
+    return (store.root / GRANT.folder / "a.whl").read_bytes()
+
+
+def test_what_was_checked_does_not_change_before_it_is_published(intake: Intake, store: SlowStore) -> None:
+    async def attack() -> None:
+        await put(intake, Sender(GOOD), len(GOOD))
+        store.go.clear()
+        committing = asyncio.create_task(intake.commit(GRANT, "a.whl", len(GOOD), SHA256))
+        await asyncio.to_thread(store.reached.wait, 20)
+        evil = Sender(EVIL)
+        attacking = put(intake, evil, len(EVIL))
+        done, _ = await asyncio.wait({attacking}, timeout=0.3)
+        assert not done  # it waits for the check to be over
+        assert not evil.asked.is_set()
+        store.go.set()
+        assert (await committing)["sha256"] == SHA256
+        await asyncio.wait({attacking})
+        assert published(store) == GOOD
+        with pytest.raises(Refused, match="with another content"):
+            await intake.commit(GRANT, "a.whl", len(EVIL), hashlib.sha256(EVIL).hexdigest())
+
+    asyncio.run(attack())
+    assert published(store) == GOOD
+
+
+class Careless(Intake):
+    """Publishes what it has checked, and lets others write meanwhile."""
+
+    async def commit(self, grant: Grant, name: str, size: int, sha256: str) -> dict[str, Any]:
+        return await self._commit(grant, name, size, sha256)
+
+
+def test_an_intake_that_lets_others_write_meanwhile_publishes_what_it_never_checked(
+    intake: Intake, store: SlowStore
+) -> None:
+    careless = Careless(store, intake.database, intake.doorman)
+
+    async def attack() -> None:
+        await put(careless, Sender(GOOD), len(GOOD))
+        store.go.clear()
+        committing = asyncio.create_task(careless.commit(GRANT, "a.whl", len(GOOD), SHA256))
+        await asyncio.to_thread(store.reached.wait, 20)
+        await put(careless, Sender(EVIL), len(EVIL))
+        store.go.set()
+        assert (await committing)["sha256"] == SHA256
+
+    asyncio.run(attack())
+    assert published(store) == EVIL
+
+
+def test_a_commit_ends_whoever_still_writes(intake: Intake, store: SlowStore) -> None:
+    async def attack() -> None:
+        await put(intake, Sender(GOOD), len(GOOD))
+        rewriting = Sender(EVIL, held=True)
+        attacking = put(intake, rewriting, len(EVIL))
+        await rewriting.asked.wait()  # it has opened the file, and forgotten what was in it
+        with pytest.raises(Refused, match=f"0 of {len(GOOD)} bytes"):
+            await intake.commit(GRANT, "a.whl", len(GOOD), SHA256)
+        rewriting.go.set()
+        with pytest.raises(Refused, match="another connection has gone on"):
+            await attacking
+
+    asyncio.run(attack())
+    assert not (store.root / GRANT.folder).exists()
+
+
+def test_two_commits_at_once_are_one(intake: Intake, store: SlowStore) -> None:
+    async def both() -> None:
+        await put(intake, Sender(GOOD), len(GOOD))
+        store.go.clear()
+        first = asyncio.create_task(intake.commit(GRANT, "a.whl", len(GOOD), SHA256))
+        await asyncio.to_thread(store.reached.wait, 20)
+        second = asyncio.create_task(intake.commit(GRANT, "a.whl", len(GOOD), SHA256))
+        await asyncio.wait({second}, timeout=0.1)
+        store.go.set()
+        assert (await first)["sha256"] == SHA256
+        assert (await second)["sha256"] == SHA256  # it finds what the first has made of it
+        assert (await intake.begin(GRANT, {"a.whl": len(GOOD)}))["a.whl"]["sha256"] == SHA256
+
+    asyncio.run(both())
+    assert published(store) == GOOD
+
+
+def test_a_connection_that_is_taken_over_leaves_what_it_brought(intake: Intake, store: SlowStore) -> None:
+    async def over() -> None:
+        half = Sender(GOOD[: len(GOOD) // 2], held=True)
+        first = put(intake, half, len(GOOD))
+        await half.asked.wait()
+        half.go.set()
+        with pytest.raises(Refused, match=r"the connection ended before all of a\.whl was there"):
+            await first
+        begun = await intake.begin(GRANT, {"a.whl": len(GOOD)})
+        offset = begun["a.whl"]["offset"]
+        assert offset == len(GOOD) // 2
+        assert (await put(intake, Sender(GOOD[offset:]), len(GOOD), offset))["offset"] == len(GOOD)
+        assert (await intake.commit(GRANT, "a.whl", len(GOOD), SHA256))["sha256"] == SHA256
+
+    asyncio.run(over())
+    assert published(store) == GOOD
+    assert store.begun(7) == {}
