@@ -30,6 +30,7 @@ class Asset:
     """A file of the release: where it lies, and what it must be."""
 
     name: str
+    artifact: str  #: the accepted artifact's path in the store
     source: Path
     size: int
     sha256: str
@@ -81,8 +82,12 @@ class FolderTarget:
         draft = self.folder / f".draft-{release.tag}"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        for asset in release.assets:
-            self.add(draft, asset)
+        try:
+            for asset in release.assets:
+                self.add(draft, asset)
+        except ReleaseRefused:
+            shutil.rmtree(draft)
+            raise
         _write(draft / SUMS, release.sums)
         _write(draft / NOTES, release.notes)
         _write(draft / MANIFEST, json.dumps(release.manifest, indent=2) + "\n")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
 from master.pipeline import EventKind, NoWorkerPolicy, Requires
+from master.settings_artifacts import DownloadSettings
+from master.settings_limits import LimitSettings
 from master.settings_types import (
     Count,
     Environment,
@@ -20,10 +21,9 @@ from master.settings_types import (
     Switch,
     Table,
     Texts,
-    refused,
-    validate_cmake_value,
     validate_command,
 )
+from master.settings_wheel import WheelSettings
 
 Uses = Literal["test", "docker", "build-linux", "build-windows", "release", "summary", "commands"]
 Permission = Literal["read", "write"]
@@ -78,25 +78,13 @@ USES: Mapping[str, Use] = {
         timeout=10 * MINUTE,
     ),
     "summary": Use(local=True, always=True, timeout=2 * MINUTE),
-    "commands": Use(reads=frozenset({"commands", "artifacts"}), must_have=frozenset({"commands"})),
+    "commands": Use(reads=frozenset({"commands", "artifacts", "downloads"}), must_have=frozenset({"commands"})),
 }
 
 #: The parts of a stage that only some ``uses`` read.
-PARTS = ("prebuilt", "pytest", "wheel", "target", "commands", "artifacts")
+PARTS = ("prebuilt", "pytest", "wheel", "target", "commands", "artifacts", "downloads")
 
-CMakeOptions = Mapping[str, Annotated[str, BeforeValidator(validate_cmake_value)]]
 Command = Annotated[str | tuple[str, ...], BeforeValidator(validate_command)]
-
-
-def _cache_size(value: object) -> object:
-    if isinstance(value, str) and (value == OFF or re.fullmatch(r"0*[1-9][0-9]{0,5}[MG]", value, re.ASCII)):
-        return value
-    # ccache takes 0, or a number without a unit, for something else than its reader does.
-    raise refused("is no size of a cache", f'"500M", "5G", or "{OFF}" to build without')
-
-
-OFF = "off"
-CacheSize = Annotated[str, BeforeValidator(_cache_size)]
 
 
 class RequiresSettings(Table):
@@ -105,6 +93,18 @@ class RequiresSettings(Table):
     os: Literal["linux", "windows"] | None = None
     tools: frozenset[str] | None = None
     local: Switch | None = None
+
+
+class PrebuiltVariant(Table):
+    """What one variant of the stage has instead: keys of the prebuilt packages' own table."""
+
+    packages: Annotated[Texts, Field(min_length=1)] | None = None
+    find_links: str | None = None
+    index: Switch | None = None
+    no_deps: Switch | None = None
+    dependencies: Texts | None = None
+    imports: Names | None = None
+    same_version: Texts | None = None
 
 
 class PrebuiltSettings(Table):
@@ -117,6 +117,19 @@ class PrebuiltSettings(Table):
     dependencies: Texts = ()  #: installed apart, from the index, before ``packages``
     imports: Names = ()
     same_version: Texts = ()  #: distributions that must come in one and the same version
+    variants: Mapping[str, PrebuiltVariant] = Field(default_factory=dict)
+
+    def for_variant(self, name: str) -> PrebuiltSettings:
+        return _varied(self, self.variants.get(name))
+
+
+class PytestVariant(Table):
+    """What one variant of the stage has instead: keys of the suite's own table."""
+
+    paths: Annotated[Texts, Field(min_length=1)] | None = None
+    marker: str | None = None
+    minimum_passed: Count | None = None
+    arguments: Texts | None = None
 
 
 class PytestSettings(Table):
@@ -124,38 +137,19 @@ class PytestSettings(Table):
     marker: str = ""
     minimum_passed: Count = 1  #: a suite that skips everything is no success
     arguments: Texts = ()
+    variants: Mapping[str, PytestVariant] = Field(default_factory=dict)
+
+    def for_variant(self, name: str) -> PytestSettings:
+        return _varied(self, self.variants.get(name))
 
 
-class WheelVariant(Table):
-    config_cmake: CMakeOptions = Field(default_factory=dict)
+_Varied = TypeVar("_Varied", bound=Table)
 
 
-class CacheSettings(Table):
-    """How large the compilers' caches of one worker may grow; ``off``: build without."""
-
-    ccache: CacheSize = "5G"  #: C, C++ and CUDA
-    sccache: CacheSize = "5G"  #: Rust
-
-
-class WheelSettings(Table):
-    """How the wheel is built, repaired and checked."""
-
-    package: str  #: the import package the wheel must hold
-    directory: str = "."  #: where its ``pyproject.toml`` is
-    version_script: str = ""
-    config_cmake: CMakeOptions = Field(default_factory=dict)
-    variants: Mapping[str, WheelVariant] = Field(default_factory=dict)
-    libraries: Texts = ()  #: must lie at the package's root
-    caches: CacheSettings = CacheSettings()
-    repair: Switch = True
-    exclude: Texts = ()  #: sonames auditwheel must not graft
-    imports: Names = ()
-    import_needs: Texts = ()  #: requirements installed beside the wheel before it is imported
-
-    def config_for(self, variant: str) -> dict[str, str]:
-        """What ``config.cmake`` sets for one variant."""
-        own = self.variants[variant].config_cmake if variant in self.variants else {}
-        return {**self.config_cmake, **own}
+def _varied(table: _Varied, variant: Table | None) -> _Varied:
+    """The table as one variant sees it: what that says wins."""
+    own = {key: getattr(variant, key) for key in variant.model_fields_set} if variant else {}
+    return table.model_copy(update={**own, "variants": {}})
 
 
 class TargetSettings(Table):
@@ -163,6 +157,8 @@ class TargetSettings(Table):
 
     kind: Literal["folder"] = "folder"
     folder: str = "releases"  #: relative to the master's folder
+    manifests: Switch = True  #: a wheel without its manifest is refused
+    notes: str = ""  #: a Jinja2 template for the release notes, relative to the master's folder; empty: the shipped one
 
 
 class StageSettings(Table):
@@ -182,6 +178,7 @@ class StageSettings(Table):
     queue_timeout: PositiveDuration | None = None
     timeout: PositiveDuration | None = None
     silence_timeout: PositiveDuration | None = None
+    limits: LimitSettings = LimitSettings()
     infrastructure_retries: Annotated[Number, Field(ge=0)] | None = None
     secrets: SecretNames = ()
     permissions: Mapping[str, Permission] = Field(default_factory=dict)
@@ -193,6 +190,8 @@ class StageSettings(Table):
     target: TargetSettings = TargetSettings()
     commands: tuple[Command, ...] = ()
     artifacts: Texts = ()
+    keep_artifacts: PositiveDuration | None = None  #: ``None``: as ``[artifacts] keep`` says
+    downloads: tuple[DownloadSettings, ...] = ()
 
     def used(self, name: str) -> str:
         """The ``uses`` of the stage of this name; empty when neither it nor the name says one."""

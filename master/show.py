@@ -88,7 +88,7 @@ def run(console: Console, item: Mapping[str, Any]) -> None:
     console.print(stages(item["stages"]))
     for stage in item["stages"]:
         for file in files(stage):
-            console.print(f"  {stage['name']}: {file['name']}  {file['size']} bytes  sha256 {file['sha256']}")
+            console.print(f"  {named(stage)}: {file['name']}  {file['size']} bytes  sha256 {file['sha256']}")
     for note in item["journal"]:
         console.print(f"  note: {note['text']}")
 
@@ -98,12 +98,16 @@ def stages(found: Sequence[Mapping[str, Any]], title: str | None = None) -> Tabl
     table = Table("stage", "state", "seconds", "worker", "artifacts", "reason", box=None, pad_edge=False, title=title)
     table.title_justify = "left"
     for stage in found:
-        name = f"{stage['name']} ({stage['variant']})" if stage["variant"] else stage["name"]
         took = duration(stage)
         seconds = "" if took is None else f"{took:.1f}"
         names = ", ".join(file["name"] for file in files(stage))
-        table.add_row(name, state(stage["state"]), seconds, stage["worker"], names, stage["reason"])
+        table.add_row(named(stage), state(stage["state"]), seconds, stage["worker"], names, stage["reason"])
     return table
+
+
+def named(stage: Mapping[str, Any]) -> str:
+    """A stage with its variant, if it has one."""
+    return f"{stage['name']} ({stage['variant']})" if stage["variant"] else str(stage["name"])
 
 
 def duration(stage: Mapping[str, Any]) -> float | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from master.database.build_facts import BuildFacts
 from master.database.records import Artifact, AttemptRow, RunRow
 from master.pipeline import State
 
@@ -31,6 +33,11 @@ class StageLine:
     duration: float | None
     worker: str
     artifacts: tuple[Artifact, ...]
+    build: BuildFacts | None = None
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        return self.build.properties if self.build else {}
 
     @property
     def name(self) -> str:
@@ -38,7 +45,10 @@ class StageLine:
 
 
 def stage_lines(
-    order: Sequence[str], attempts: Sequence[AttemptRow], artifacts: Sequence[tuple[AttemptRow, Artifact]]
+    order: Sequence[str],
+    attempts: Sequence[AttemptRow],
+    artifacts: Sequence[tuple[AttemptRow, Artifact]],
+    builds: Mapping[int, BuildFacts],
 ) -> list[StageLine]:
     """One line for each variant, in the pipeline's order; stages that it no longer has come last."""
     newest: dict[tuple[str, str], AttemptRow] = {}
@@ -58,6 +68,7 @@ def stage_lines(
             duration=_duration(attempt),
             worker=attempt.worker,
             artifacts=tuple(files.get(attempt.slot.key, ())),
+            build=builds.get(attempt.build_id or 0),
         )
         for attempt in sorted(newest.values(), key=lambda a: (rank.get(a.stage, len(rank)), a.slot))
     ]
@@ -77,8 +88,8 @@ def verdict(lines: Sequence[StageLine], own_stage: str, tolerated: Collection[st
     return "passed"
 
 
-def text(run: RunRow, lines: Sequence[StageLine], said: str, own_stage: str) -> str:
-    """The summary as plain text, for the build's log and the command line."""
+def text(run: RunRow, lines: Sequence[StageLine], said: str, own_stage: str, page: str) -> str:
+    """The summary as plain text, for the build's log and the command line. ``page`` is Buildbot's own page."""
     title = f"run {run.id}: {run.kind} {run.ref.removeprefix('refs/heads/')} at {run.head[:12]} {said}"
     rows = [title, f"  {(run.message or '').splitlines()[0] if run.message else ''}".rstrip(), ""]
     width = max((len(line.name) for line in lines), default=0)
@@ -90,12 +101,46 @@ def text(run: RunRow, lines: Sequence[StageLine], said: str, own_stage: str) -> 
         mark = _MARK.get(line.state, "…")
         rows.append(f"{mark} {line.name:<{width}}  {line.state:<14} {took:>7}{tries}  {line.reason}".rstrip())
         rows += [f"    {file.name}  {file.size} bytes  sha256 {file.sha256}" for file in line.artifacts]
-    if steps := next_steps(run, lines, own_stage):
+        rows += [f"    warning: {warning}" for warning in line.properties.get("cache_warnings", ())]
+    if compared := list(comparison(lines)):
+        rows += ["", "Prebuilt against built:", *[f"  {row}" for row in compared]]
+    if steps := next_steps(run, lines, own_stage, page):
         rows += ["", "Next:", *[f"- {step}" for step in steps]]
     return "\n".join(rows) + "\n"
 
 
-def next_steps(run: RunRow, lines: Sequence[StageLine], own_stage: str) -> list[str]:
+def comparison(lines: Sequence[StageLine]) -> Iterator[str]:
+    """What is published, as the test stage found it, beside what this run built; and where their TVM differs."""
+    known: dict[str, dict[str, str]] = {"prebuilt": {}, "built": {}}
+    for line in lines:
+        prebuilt = line.properties.get("prebuilt")
+        if isinstance(prebuilt, Mapping):
+            known["prebuilt"] |= prebuilt
+            tests = line.properties.get("tests") or {}
+            counts = ", ".join(f"{number} {what}" for what, number in tests.items()) or "no test was run"
+            yield f"prebuilt  {line.name}: {_packages(prebuilt)}; tests: {counts}{_ended(line)}"
+    for line in lines:
+        built = line.properties.get("built")
+        if isinstance(built, Mapping):
+            known["built"] |= built["tvm"]
+            size = next((f", {file.size} bytes" for file in line.artifacts if file.name.endswith(".whl")), "")
+            with_tvm = f", with {_packages(built['tvm'])}" if built["tvm"] else ", with no TVM installed beside it"
+            yield f"built     {line.name}: {built['name']} {built['version']}{size}{with_tvm}{_ended(line)}"
+    for name in sorted(known["prebuilt"].keys() & known["built"].keys()):
+        one, other = known["prebuilt"][name], known["built"][name]
+        if one != other:
+            yield f"differs   {name}: {one} is published, and the wheel was tried with {other}"
+
+
+def _packages(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or "nothing was installed"
+
+
+def _ended(line: StageLine) -> str:
+    return "" if line.state is State.SUCCESS else f" ({line.state})"
+
+
+def next_steps(run: RunRow, lines: Sequence[StageLine], own_stage: str, page: str) -> list[str]:
     """What somebody who reads the summary should do."""
     steps = []
     if run.cancelled.startswith("superseded"):
@@ -104,14 +149,34 @@ def next_steps(run: RunRow, lines: Sequence[StageLine], own_stage: str) -> list[
         if line.stage == own_stage:
             continue
         if line.state is State.FAILURE:
-            steps.append(f"{line.name}: open its log on the page; the first error is: {line.reason or 'in the log'}")
+            steps.append(f"{line.name}: {line.reason or 'the code is at fault'}")
         elif line.state is State.INFRASTRUCTURE:
             steps.append(f"{line.name}: not the code's fault ({line.reason}); put it right and run it again")
         elif line.state is State.WARNINGS:
             steps.append(f"{line.name}: look at its warnings ({line.reason or 'see its log'})")
+        else:
+            continue
+        steps[-1] += "".join(f"\n    {where}" for where in _where(run, line, page))
     if any(line.state in (State.FAILURE, State.INFRASTRUCTURE) for line in lines):
         steps.append(f"mlc-ci retry {run.id} runs again what did not end well, and keeps what did")
     return steps
+
+
+def _where(run: RunRow, line: StageLine, page: str) -> Iterator[str]:
+    """The log and its line, and the command that does it again; nothing for a stage that has not run."""
+    if line.build is None:
+        return
+    failure = line.build.failure
+    where = f"{page}#/builders/{line.build.builder_id}/builds/{line.build.number}"
+    if failure and failure.log:
+        log = f"{where}/steps/{failure.log.step_number}/logs/{failure.log.slug}"
+        at = f", line {failure.line + 1}" if failure.line is not None else ""
+        yield f"log: {log} (step {failure.log.step}{at})"
+    else:
+        yield f"build: {where}"
+    if failure:
+        variant = f" --variant {line.variant}" if line.variant else ""
+        yield f"again on this machine: mlc-ci reproduce {run.id} {line.stage}{variant}"
 
 
 def _duration(attempt: AttemptRow) -> float | None:

@@ -10,12 +10,10 @@ from master.settings import Settings
 from steps import build_linux, commands, test
 
 _BUILDERS: Mapping[str, Callable[[Stage, str, Settings], list[Any]]] = {
-    "test": lambda stage, _variant, settings: test.build_steps(stage, settings),
+    "test": test.build_steps,
     "build-linux": build_linux.build_steps,
     "commands": commands.build_steps,
 }
-
-AVAILABLE = frozenset(_BUILDERS)  #: every ``uses`` that has steps for a worker
 
 AVAILABLE = frozenset(_BUILDERS)  #: what :func:`build_steps` knows
 

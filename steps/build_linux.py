@@ -7,6 +7,7 @@ repair, a wheel that installs and does not import.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from twisted.internet import defer
 
 from master.pipeline import Stage
 from master.settings import Settings
-from master.settings_stages import WheelSettings
+from master.settings_wheel import ExpectSettings, WheelSettings
 from steps.caches import CacheReport, with_caches
 from steps.classify import FailureClass
 from steps.command import Command, Frame
@@ -29,8 +30,11 @@ from steps.upload import UnsafeName, file_name, upload_artifacts
 BUILT, REPAIRED = "dist", "wheelhouse"  #: folders in the checkout
 ENVIRONMENT = "../wheel-environment"  #: where the wheel is imported, beside the checkout
 PYTHON = f"{ENVIRONMENT}/bin/python"
+TVM = "../wheel-tvm"  #: wheels of the TVM that its symbols are held against
 TOOLS = ("git", "cmake", "ninja", "cargo", "c++/g++/clang++")  #: a/b: one of them is enough
 REPAIR_TOOLS = ("auditwheel", "patchelf")
+#: What ``mlc-ci-worker wheel-manifest`` says of the environment that the wheel was installed into.
+_IN_ENVIRONMENT = re.compile(r"in its environment: (\S+ \S+(?:, \S+ \S+)*)")
 
 
 def build_steps(stage: Stage, variant: str, settings: Settings) -> list[Any]:
@@ -39,41 +43,53 @@ def build_steps(stage: Stage, variant: str, settings: Settings) -> list[Any]:
         raise ValueError(f"stage {stage.name} builds a wheel and has no [stages.{stage.name}.wheel]")
     frame = Frame.of(stage, settings)
     limits = frame.limits()
+    local = wheel.variant(variant).local_version
     config = f"{wheel.directory}/config.cmake"
     tools = [*TOOLS, *(REPAIR_TOOLS if wheel.repair else ())]
     folder = REPAIRED if wheel.repair else BUILT
     steps: list[Any] = [
         checkout(frame, submodules=settings.project.submodules),
         Command(name="tools", command=["mlc-ci-worker", "tools", *tools], **limits),
-        Command(name="clean", command=["rm", "-rf", "--", BUILT, REPAIRED, config], **limits),
-        Command(name="version", command=stamp_command(wheel), **limits),
+        Command(name="clean", command=["rm", "-rf", "--", BUILT, REPAIRED, TVM, config], **limits),
+        Command(name="version", command=stamp_command(wheel, local), **limits),
         Command(
             name="config.cmake", command=["tee", config], initialStdin=config_cmake(wheel.config_for(variant)), **limits
         ),
         CachedWheelCommand(
-            name="wheel", command=with_caches(wheel.caches, wheel_command(wheel)), folder=BUILT, **limits
+            name="wheel", command=with_caches(wheel.caches, wheel_command(wheel)), folder=BUILT, local=local, **limits
         ),
     ]
     if wheel.repair:
         steps.append(
-            WheelCommand(name="repair", command=repair_command(wheel), folder=REPAIRED, repaired=True, **limits)
+            WheelCommand(
+                name="repair", command=repair_command(wheel), folder=REPAIRED, repaired=True, local=local, **limits
+            )
         )
     path = Interpolate(f"{folder}/%(prop:wheel)s")
     # Without imports to try, its dependencies (for MLC-LLM some gigabytes) prove nothing.
     install = [PYTHON, "-m", "pip", "install", *([] if wheel.imports else ["--no-deps"]), path, *wheel.import_needs]
     steps += [
-        Command(name="verify", command=verify_command(wheel, folder), **limits),
         Command(name="environment", command=["python3", "-m", "venv", "--clear", ENVIRONMENT], **limits),
         Command(name="install", command=install, **limits),
+    ]
+    if wanted := wheel.expect.tvm_requirements():
+        fetch = [PYTHON, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", TVM, *wanted]
+        steps.append(Command(name="TVM", command=fetch, **limits))
+    steps += [
+        ManifestCommand(name="manifest", command=manifest_command(wheel, path, config), **limits),
+        Command(
+            name="verify", command=verify_command(wheel, folder, local), descriptionDone=waived(wheel.expect), **limits
+        ),
         Command(name="imports", command=imports_command(wheel), **limits),
-        upload_artifacts(frame, [f"{folder}/*.whl"]),
+        upload_artifacts(frame, [f"{folder}/*.whl", f"{folder}/*.manifest.json"]),
     ]
     return steps
 
 
-def stamp_command(wheel: WheelSettings) -> list[Any]:
-    script = ["--script", wheel.version_script] if wheel.version_script else []
-    return ["mlc-ci-worker", "stamp", "--directory", wheel.directory, *script, Interpolate("--tag=%(prop:tag)s")]
+def stamp_command(wheel: WheelSettings, local: str = "") -> list[Any]:
+    more = ["--script", wheel.version_script] if wheel.version_script else []
+    more += ["--local", local] if local else []
+    return ["mlc-ci-worker", "stamp", "--directory", wheel.directory, *more, Interpolate("--tag=%(prop:tag)s")]
 
 
 def wheel_command(wheel: WheelSettings) -> list[str]:
@@ -86,15 +102,49 @@ def repair_command(wheel: WheelSettings) -> list[Any]:
     return ["auditwheel", "repair", "--wheel-dir", REPAIRED, *excluded, Interpolate(f"{BUILT}/%(prop:wheel)s")]
 
 
-def verify_command(wheel: WheelSettings, folder: str) -> list[Any]:
+def tvm_options(expect: ExpectSettings) -> list[str]:
+    """Which TVM, for the gate and for the manifest."""
+    places = [*expect.tvm_files(), *([TVM] if expect.tvm_requirements() else [])]
+    return [word for place in places for word in ("--tvm", place)]
+
+
+def manifest_command(wheel: WheelSettings, path: Interpolate, config: str) -> list[Any]:
+    command = ["mlc-ci-worker", "wheel-manifest", "--wheel", path, "--source", ".", "--config", config]
+    return [*command, "--python", PYTHON, *tvm_options(wheel.expect)]
+
+
+def verify_command(wheel: WheelSettings, folder: str, local: str = "") -> list[Any]:
     """The wheel gate over the folder, so that it also sees a second wheel for the same platform."""
-    command: list[Any] = ["mlc-ci-worker", "verify-wheel", "--package", wheel.package]
-    for library in wheel.libraries:
-        command += ["--library", library]
-    for name in wheel.exclude:
-        command += ["--exclude", name]
-    command += ["--platform", "linux_x86_64"] if wheel.repair else ["--allow", "tag-bare-linux=*"]
-    return [*command, Interpolate("--tag=%(prop:tag)s"), folder]
+    expect = wheel.expect
+    allowed = [f"{waiver.check}={waiver.files}" for waiver in expect.allow]
+    if not wheel.repair:
+        allowed.append("tag-bare-linux=*")
+    lists = {
+        "--library": wheel.libraries,
+        "--exclude": wheel.exclude,
+        "--allow": allowed,
+        "--platform": [expect.platform],
+        "--requires": expect.requires,
+        "--allow-needed": expect.needed,
+        "--forbid": expect.forbidden,
+        "--never-graft": expect.never_grafted,
+        "--placeholder": expect.placeholders,
+        "--glibc": [expect.glibc] if expect.glibc else [],
+        "--glibcxx": [expect.glibcxx] if expect.glibcxx else [],
+        "--cxxabi": [expect.cxxabi] if expect.cxxabi else [],
+        "--max-size": [str(expect.max_size)] if expect.max_size else [],
+        "--bound": [f"{name}={value}" for name, value in expect.bounds.items()],
+    }
+    command: list[Any] = ["mlc-ci-worker", "verify-wheel", "--manifest", "--package", wheel.package]
+    command += [word for option, values in lists.items() for value in values for word in (option, value)]
+    tag = Interpolate("--tag=%(prop:tag)s" + (f"%(prop:tag:#?|+{local}|)s" if local else ""))
+    return [*command, *tvm_options(expect), tag, folder]
+
+
+def waived(expect: ExpectSettings) -> list[str] | None:
+    """What the gate's step says of checks that the settings waive; None: nothing to say."""
+    said = [f"{waiver.check} waived for {waiver.files}: {waiver.reason}" for waiver in expect.allow]
+    return [f"verify: {'; '.join(said)}"] if said else None
 
 
 def imports_command(wheel: WheelSettings) -> list[str]:
@@ -143,10 +193,16 @@ def wheel_problem(names: list[str], folder: str, tag: str, *, repaired: bool) ->
 class WheelCommand(CompositeStepMixin, Command):
     """A command that has to leave exactly one wheel in ``folder``; the build property ``wheel`` gets its name."""
 
-    def __init__(self, *, folder: str, repaired: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *, folder: str, repaired: bool = False, local: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.folder = folder
+        self.local = local
         self.repaired = repaired
+
+    def wanted_tag(self, properties: Any) -> str:
+        """Whose version the wheel must have; empty: any."""
+        tag = str(properties.getProperty("tag") or "")
+        return f"{tag}+{self.local}" if tag and self.local else tag
 
     @defer.inlineCallbacks
     def accept(self) -> Generator[Any, Any, int]:
@@ -155,11 +211,27 @@ class WheelCommand(CompositeStepMixin, Command):
             names = [file_name(path) for path in paths]
         except UnsafeName as error:
             return self.blame(FailureClass.CODE, str(error))
-        tag = str(self.getProperty("tag") or "")
-        if problem := wheel_problem(names, self.folder, tag, repaired=self.repaired):
+        if problem := wheel_problem(names, self.folder, self.wanted_tag(self), repaired=self.repaired):
             return self.blame(FailureClass.CODE, problem)
         self.setProperty("wheel", names[0], "step")
         self.descriptionDone = [names[0]]
+        result: int = SUCCESS
+        return result
+
+
+class ManifestCommand(Command):
+    """Writes the manifest. The build property ``built`` gets the wheel's name, version and installed TVM."""
+
+    found: tuple[str, ...] = ()
+
+    def line_received(self, line: str) -> None:
+        if told := _IN_ENVIRONMENT.fullmatch(line):
+            self.found = tuple(told[1].split(", "))
+
+    def accept(self) -> int:
+        name, version, _, _ = parse_wheel_filename(str(self.getProperty("wheel")))
+        tvm = dict(word.split(" ", 1) for word in self.found)
+        self.setProperty("built", {"name": name, "version": str(version), "tvm": tvm}, "step")
         result: int = SUCCESS
         return result
 

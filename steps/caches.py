@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from master.settings_stages import OFF, CacheSettings
+from master.settings_wheel import OFF, CacheSettings
 
 REPORT = "mlc-ci-worker caches: "
 TOOLS = {"ccache": "C, C++ and CUDA", "sccache": "Rust"}

@@ -8,7 +8,7 @@ from buildbot.process.buildstep import BuildStep
 from buildbot.process.results import SUCCESS
 
 from master import summary
-from master.database import store
+from master.database import build_facts, store
 
 
 class Summarise(BuildStep):
@@ -17,17 +17,17 @@ class Summarise(BuildStep):
     Args:
         order: the pipeline's stages, in the order they are told.
         tolerated: those whose failure is only a warning.
-        link: the page of runs.
+        url: Buildbot's page.
     """
 
     name = "summary"
     haltOnFailure = True
 
-    def __init__(self, *, order: Sequence[str], tolerated: Collection[str], link: str) -> None:
+    def __init__(self, *, order: Sequence[str], tolerated: Collection[str], url: str) -> None:
         super().__init__()
         self.order = order
         self.tolerated = tolerated
-        self.link = link
+        self.url = url
 
     async def run(self) -> int:
         run_id, stage = self.getProperty("run_id"), self.getProperty("stage")
@@ -35,9 +35,10 @@ class Summarise(BuildStep):
         run = await database.do(store.run, run_id)
         attempts = await database.do(store.attempts, [run_id])
         files = await database.do(store.artifacts_of, [run_id])
-        lines = summary.stage_lines(self.order, attempts, files)
+        builds = await database.do(build_facts.of_builds, [a.build_id for a in attempts if a.build_id])
+        lines = summary.stage_lines(self.order, attempts, files, builds)
         said = summary.verdict(lines, stage, self.tolerated)
-        await self.addCompleteLog("summary", summary.text(run, lines, said, stage))
-        self.addURL("pipeline", f"{self.link}/{run_id}")
+        await self.addCompleteLog("summary", summary.text(run, lines, said, stage, self.url))
+        self.addURL("pipeline", f"{self.url}#/pipelines/{run_id}")
         self.descriptionDone = [said]
         return int(SUCCESS)

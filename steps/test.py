@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from buildbot.process.remotetransfer import StringFileWriter
@@ -29,6 +30,7 @@ PYTHON = f"{ENVIRONMENT}/bin/python"
 REPORT = "../pytest.xml"  #: JUnit XML, beside the checkout
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed|deselected|warnings?)\b")
 _SUMMARY = re.compile(r"^=* ?(no tests ran|\d+ [a-z]+(, \d+ [a-z]+)*) in [\d.]+s.*$")
+_IMPORTED = re.compile(r"imported \S+ of (\S+) (\S+)")  # what ``mlc-ci-worker imports`` says of each
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Exit codes of pytest beyond "some test failed", https://docs.pytest.org/en/stable/reference/exit-codes.html
 _EXIT_CODES = {
@@ -39,22 +41,23 @@ _EXIT_CODES = {
 }
 
 
-def build_steps(stage: Stage, settings: Settings) -> list[Any]:
+def build_steps(stage: Stage, variant: str, settings: Settings) -> list[Any]:
     own = settings.stages[stage.name]
+    prebuilt = own.prebuilt.for_variant(variant) if own.prebuilt else None
     frame = Frame.of(stage, settings)
     limits = frame.limits()
     steps: list[Any] = [
         checkout(frame, submodules=settings.project.submodules),
         Command(name="environment", command=["python3", "-m", "venv", "--clear", ENVIRONMENT], **limits),
     ]
-    suite = own.pytest or PytestSettings()
-    needed = list(own.prebuilt.dependencies) if own.prebuilt else []
+    suite = (own.pytest or PytestSettings()).for_variant(variant)
+    needed = list(prebuilt.dependencies) if prebuilt else []
     if "pytest" not in map(distribution_name, needed):
         needed.append("pytest")
     steps.append(Command(name="dependencies", command=[PYTHON, "-m", "pip", "install", *needed], **limits))
-    if own.prebuilt:
-        steps.append(Command(name="prebuilt packages", command=install_command(own.prebuilt), **limits))
-        steps.append(Command(name="imports", command=imports_command(own.prebuilt), **limits))
+    if prebuilt:
+        steps.append(Command(name="prebuilt packages", command=install_command(prebuilt), **limits))
+        steps.append(PrebuiltImports(name="imports", command=imports_command(prebuilt), **limits))
     steps.append(Command(name="old report", command=["rm", "-f", "--", REPORT], **limits))
     steps.append(Pytest(suite, name="pytest", **limits))
     return steps
@@ -91,6 +94,28 @@ def imports_command(prebuilt: PrebuiltSettings) -> list[str]:
     for module in prebuilt.imports:
         command += ["--import", module]
     return command
+
+
+class PrebuiltImports(Command):
+    """The imports. The build property ``prebuilt`` gets the versions of what was installed and imported, also when an
+    import fails: the summary holds them against what was built."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.asked = {word for option, word in pairwise(self.command) if option == "--installed"}
+        self.versions: dict[str, str] = {}
+
+    def line_received(self, line: str) -> None:
+        if told := _IMPORTED.fullmatch(line):
+            self.versions[distribution_name(told[1])] = told[2]
+        elif (words := line.split(" ")) and len(words) == 2 and words[0] in self.asked:
+            self.versions[words[0]] = words[1]
+
+    @defer.inlineCallbacks
+    def run(self) -> Generator[Any, Any, int]:
+        result: int = yield super().run()
+        self.setProperty("prebuilt", self.versions, "step")
+        return result
 
 
 class Pytest(CompositeStepMixin, Command):

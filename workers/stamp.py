@@ -7,6 +7,7 @@ well), which is how wheels with wrong versions get published.
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tomllib
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--directory", type=Path, default=Path(), help="where pyproject.toml is (default: here)")
     parser.add_argument("--script", type=Path, help="run this first")
     parser.add_argument("--tag", default="", help="the version must be this tag's")
+    parser.add_argument("--local", default="", metavar="X", help="then make it VERSION+X: one of several builds")
 
 
 def stamped(directory: Path) -> str | None:
@@ -52,6 +54,18 @@ def require_version(found: str, tag: str) -> None:
         )
 
 
+def add_local(directory: Path, version: str, local: str) -> str:
+    """Append a local version (PEP 440) to ``project.version``, which must be written in one line."""
+    file = directory / "pyproject.toml"
+    text = file.read_text(encoding="utf-8")
+    line = re.compile(rf"""^(\s*version\s*=\s*(["'])){re.escape(version)}(\2)""", re.MULTILINE)
+    longer, count = line.subn(lambda match: f"{match[1]}{version}+{local}{match[3]}", text)
+    if count != 1 or "+" in version:
+        raise CodeError(f"{file} has {count} lines version = {version!r}: +{local} can be added to exactly one")
+    file.write_text(longer, encoding="utf-8")
+    return f"{version}+{local}"
+
+
 def main(options: argparse.Namespace) -> int:
     if options.script:
         if not options.script.is_file():
@@ -62,9 +76,13 @@ def main(options: argparse.Namespace) -> int:
             raise CodeError(f"the version script {options.script} ended with exit code {code}")
     version = stamped(options.directory)
     if version is None:
+        if options.local:
+            raise CodeError(f"pyproject.toml says no fixed version, to which +{options.local} could be added")
         print("pyproject.toml says no fixed version: the wheel's own is checked once it is built", flush=True)
         return 0
     print(f"version {version}", flush=True)
     if options.tag:
         require_version(version, options.tag)
+    if options.local:
+        print(f"version {add_local(options.directory, version, options.local)}", flush=True)
     return 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from test_steps_command import FRAME, StepCase
 
-from master.settings_stages import CacheSettings, WheelSettings
+from master.settings_wheel import CacheSettings, WheelSettings
 from steps.build_linux import CachedWheelCommand
 from steps.caches import REPORT, CacheReport, Use, with_caches
 from workers.caches import REPORT as WORKERS_REPORT

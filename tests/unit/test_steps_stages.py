@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,21 @@ from hypothesis import strategies as st
 
 import steps
 from master.settings import Settings
-from master.settings_stages import PrebuiltSettings, WheelSettings
-from steps.build_linux import config_cmake, imports_command, repair_command, stamp_command, wheel_command
+from master.settings_stages import PrebuiltSettings
+from master.settings_wheel import WheelSettings
+from steps.build_linux import (
+    config_cmake,
+    imports_command,
+    repair_command,
+    stamp_command,
+    verify_command,
+    waived,
+    wheel_command,
+)
 from steps.commands import step_name
 from steps.test import distribution_name, install_command
 from steps.test import imports_command as prebuilt_imports
+from workers.wheel.command import _LISTS, _VALUES
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,9 +39,15 @@ repository = "https://example.org/sample.git"
 [environment]
 RUSTFLAGS = "-D warnings"
 [stages.test]
+variants = ["cpu", "vulkan"]
 [stages.test.prebuilt]
 packages = ["apache-tvm==0.27.0.post1"]
 imports = ["tvm"]
+variants.vulkan.packages = ["apache-tvm-vulkan==0.27.0.post1"]
+[stages.test.pytest]
+marker = "unittest"
+minimum_passed = 5
+variants.vulkan = { marker = "op_correctness", minimum_passed = 1 }
 [stages.build-linux]
 variants = ["vulkan", "cuda"]
 timeout = "1h"
@@ -42,6 +59,8 @@ config_cmake = { USE_VULKAN = "ON" }
 exclude = ["libtvm_ffi.so"]
 imports = ["sample"]
 variants.cuda.config_cmake = { USE_CUDA = "ON", CMAKE_CUDA_ARCHITECTURES = "80;90" }
+variants.cuda.local_version = "cu128"
+expect.tvm = ["apache-tvm-ffi==0.1.15", "build/libtvm.so"]
 [stages.lint]
 uses = "commands"
 variants = ["fast"]
@@ -70,14 +89,92 @@ def rendered(value: object, **properties: object) -> object:
 
 
 def test_the_test_stage(settings: Settings) -> None:
-    names = [step.name for step in made(settings, "test")]
+    names = [step.name for step in made(settings, "test", "cpu")]
     assert names == ["checkout", "environment", "dependencies", "prebuilt packages", "imports", "old report", "pytest"]
 
 
 def test_the_build_stage(settings: Settings) -> None:
     names = [step.name for step in made(settings, "build-linux", "vulkan")]
     before = ["checkout", "tools", "clean", "version", "config.cmake", "wheel", "repair"]
-    assert names == [*before, "verify", "environment", "install", "imports", "artifacts"]
+    assert names == [*before, "environment", "install", "TVM", "manifest", "verify", "imports", "artifacts"]
+
+
+def test_variants_of_the_test_stage_install_and_run_what_is_theirs(settings: Settings) -> None:
+    cpu, vulkan = made(settings, "test", "cpu"), made(settings, "test", "vulkan")
+    assert _named(cpu, "prebuilt packages").command[-1] == "apache-tvm==0.27.0.post1"
+    assert _named(vulkan, "prebuilt packages").command[-1] == "apache-tvm-vulkan==0.27.0.post1"
+    assert _named(vulkan, "imports").asked == {"apache-tvm-vulkan"}
+    suites = [_named(steps_of, "pytest") for steps_of in (cpu, vulkan)]
+    assert [(suite.command[5], suite.minimum) for suite in suites] == [("unittest", 5), ("op_correctness", 1)]
+
+
+def test_a_variant_with_a_local_version_is_stamped_and_checked_with_it(settings: Settings) -> None:
+    expected = {"vulkan": ("--tag=v1.2.3", ""), "cuda": ("--tag=v1.2.3+cu128", "cu128")}
+    for variant, (tag, local) in expected.items():
+        steps_of = made(settings, "build-linux", variant)
+        verify, stamp = (_named(steps_of, name).command for name in ("verify", "version"))
+        assert tag in rendered(verify, tag="v1.2.3")  # type: ignore[operator]
+        assert "--tag=" in rendered(verify, tag="")  # type: ignore[operator]
+        assert rendered(stamp, tag="v1.2.3")[-1] == "--tag=v1.2.3"  # type: ignore[index]
+        assert ("--local" in words(stamp)) is bool(local)
+        assert [_named(steps_of, name).local for name in ("wheel", "repair")] == [local, local]
+
+
+def test_the_gate_and_the_manifest_are_given_the_same_tvm(settings: Settings) -> None:
+    steps_of = made(settings, "build-linux", "vulkan")
+    assert words(_named(steps_of, "TVM").command)[-1] == "apache-tvm-ffi==0.1.15"
+    for name in ("manifest", "verify"):
+        command = words(_named(steps_of, name).command)
+        given_tvm = [value for option, value in pairwise(command) if option == "--tvm"]
+        assert given_tvm == ["build/libtvm.so", "../wheel-tvm"]
+    without = Settings.model_validate(tomllib.loads(TEXT.replace("expect.tvm", "import_needs")))
+    assert "TVM" not in [step.name for step in made(without, "build-linux", "vulkan")]
+
+
+def test_every_expectation_reaches_the_gate() -> None:
+    wheel = WheelSettings.model_validate(
+        {
+            "package": "x",
+            "libraries": ["libx.so"],
+            "exclude": ["libtvm.so"],
+            "expect": {
+                "platform": "linux_aarch64",
+                "requires": ["apache-tvm-ffi>=0.1"],
+                "max_size": "2K",
+                "needed": ["liby.so*"],
+                "glibc": "2.28",
+                "glibcxx": "3.4.29",
+                "cxxabi": "1.3",
+                "forbidden": ["libz.so"],
+                "never_grafted": ["libcuda*"],
+                "placeholders": ["0.1"],
+                "allow": [{"check": "rpath", "files": "x/lib*.so", "reason": "it is relocated"}],
+                "bounds": {"seconds": 900},
+            },
+        }
+    )
+    command = rendered(verify_command(wheel, "wheelhouse"), tag="")
+    assert isinstance(command, list)
+    assert command[:5] == ["mlc-ci-worker", "verify-wheel", "--manifest", "--package", "x"]
+    assert dict(zip(command[5:-2:2], command[6:-2:2], strict=True)) == {
+        "--library": "libx.so",
+        "--exclude": "libtvm.so",
+        "--allow": "rpath=x/lib*.so",
+        "--platform": "linux_aarch64",
+        "--requires": "apache-tvm-ffi>=0.1",
+        "--allow-needed": "liby.so*",
+        "--forbid": "libz.so",
+        "--never-graft": "libcuda*",
+        "--placeholder": "0.1",
+        "--glibc": "2.28",
+        "--glibcxx": "3.4.29",
+        "--cxxabi": "1.3",
+        "--max-size": "2048",
+        "--bound": "seconds=900",
+    }
+    assert set(command[5:-2:2]) <= {*_LISTS, *_VALUES, "--bound"}, "the gate has such options"
+    assert waived(wheel.expect) == ["verify: rpath waived for x/lib*.so: it is relocated"]
+    assert waived(WheelSettings(package="x").expect) is None
 
 
 def test_each_variant_has_its_own_config_cmake(settings: Settings) -> None:
@@ -158,7 +255,7 @@ def test_a_wheel_that_is_not_repaired_is_uploaded_from_dist() -> None:
     settings = Settings.model_validate(tomllib.loads(TEXT.replace('imports = ["sample"]', "repair = false")))
     made_steps = made(settings, "build-linux", "vulkan")
     assert "repair" not in [step.name for step in made_steps]
-    assert made_steps[-1].globs == ["dist/*.whl"]
+    assert made_steps[-1].globs == ["dist/*.whl", "dist/*.manifest.json"]
     assert "auditwheel" not in _named(made_steps, "tools").command
 
 
@@ -230,6 +327,11 @@ def test_values_are_quoted_for_cmake(value: str, text: str) -> None:
 @given(st.text(min_size=1))
 def test_a_step_has_a_name_that_buildbot_takes(line: str) -> None:
     assert len(step_name(line)) <= 50
+
+
+def words(command: list[Any]) -> list[str]:
+    """The plain words: an Interpolate compares with anything."""
+    return [word for word in command if isinstance(word, str)]
 
 
 def _named(made_steps: list[Any], name: str) -> Any:

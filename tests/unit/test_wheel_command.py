@@ -92,6 +92,49 @@ def test_options_are_expectations(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {finding["check"] for finding in answer["wheels"][0]["findings"]} == {"version", "size"}
 
 
+def test_the_manifest_that_the_tool_wrote_is_the_one_that_the_gate_wants(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    found = manifest(pure(), out, "--source", checkout, "--python", sys.executable)
+    assert "in its environment: " in capsys.readouterr().out
+    assert run("verify-wheel", "--manifest", out) == 0
+    assert Draft(members={"sample/__init__.py": b"x = 1\n"}, tag=pure().tag).write(out) == out / found["file"]
+    capsys.readouterr()
+    assert run("verify-wheel", "--manifest", out) == 1
+    assert "its sha256 is" in capsys.readouterr().out
+
+
+def test_the_lists_of_the_gate_can_be_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    natives = Natives(tmp_path / "natives")
+    natives.folder.mkdir()
+    natives.tvm()
+    grafted = {"sample.libs__libx-1.so": (natives.folder / "libtvm_ffi.so").read_bytes()}
+    path = linux(natives, **grafted).write(tmp_path)
+    base = ["verify-wheel", "--package", "sample", "--exclude", "libtvm_ffi.so", path]
+    assert run(*base) == 0
+    refused = {"--forbid": ("libtvm_*", "library-forbidden"), "--never-graft": ("libx*", "grafted-library")}
+    refused["--placeholder"] = ("1.2.3", "placeholder-version")
+    for option, (value, check) in refused.items():
+        capsys.readouterr()
+        assert run(*base, option, value) == 1, option
+        assert f"  {check}" in capsys.readouterr().out
+
+
+def test_a_folder_of_tvm_means_the_wheels_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    natives = Natives(tmp_path / "natives")
+    natives.folder.mkdir()
+    path = linux(natives).write(tmp_path)
+    (tmp_path / "tvm").mkdir()
+    assert run("verify-wheel", "--tvm", tmp_path / "tvm", path) == 2
+    assert "holds no wheel" in capsys.readouterr().err
+    natives.tvm()
+    members = {"sample/lib/libtvm_ffi.so": (natives.folder / "libtvm_ffi.so").read_bytes()}
+    Draft(members=members).write(tmp_path / "tvm")
+    assert run("verify-wheel", "--tvm", tmp_path / "tvm", "--exclude", "libtvm_ffi.so", path) == 0
+
+
 def test_a_missing_library_of_ours_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +201,7 @@ def test_the_manifest_says_what_the_wheel_is_and_is_from(checkout: Path, tmp_pat
     assert found["libraries"]["sample/libsample_module.so"] == ["libsample.so", "libtvm_ffi.so"]
     assert found["highest"] == {"GLIBC": "2.2.5", "GLIBCXX": "", "CXXABI": ""}
     assert "apache-tvm-ffi" in found["environment"]
+    assert found["tvm"] == {}
     assert set(found["tools"]) >= {"compiler", "rustc", "cmake"}
     assert set(found["auditwheel"]) == {"result", "reason"}
 

@@ -71,6 +71,14 @@ def test_checks_of_libraries_have_broken_wheels_of_both_systems() -> None:
 GOOD: dict[str, tuple[Any, dict[str, Any]]] = {
     "linux": (wheel_corpus.linux, {**wheel_corpus.LINUX_EXPECTATIONS, "tvm": ["libtvm_ffi.so"], "tag": "v1.2.3"}),
     "windows": (wheel_corpus.windows, {**wheel_corpus.WINDOWS_EXPECTATIONS, "tvm": ["tvm_ffi.dll"]}),
+    "with its manifest": (
+        lambda _: wheel_corpus.changed(wheel_corpus.pure(), manifest={}),
+        {**wheel_corpus.PURE_EXPECTATIONS, "manifest": True},
+    ),
+    "one of several builds": (
+        lambda natives: wheel_corpus.changed(wheel_corpus.linux(natives), version="1.2.3+cu128"),
+        {**wheel_corpus.LINUX_EXPECTATIONS, "tag": "v1.2.3+cu128"},
+    ),
     "pure": (lambda _: wheel_corpus.pure(), {**wheel_corpus.PURE_EXPECTATIONS, "install": True}),
     "linux, nothing demanded": (wheel_corpus.linux, {}),
     "windows, nothing demanded": (wheel_corpus.windows, {}),

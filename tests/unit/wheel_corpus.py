@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import struct
 import warnings
 import zipfile
@@ -34,6 +35,7 @@ class Draft:
     texts: dict[str, str | None] = field(default_factory=dict)  # files of .dist-info; None: left out
     record: Callable[[list[str]], list[str]] = list
     pack: Callable[[Sequence[tuple[str, bytes]]], bytes] | None = None
+    manifest: Mapping[str, object] | str | None = None  # beside it: changes to what is true of it, or any text
 
     def all_members(self) -> list[tuple[str, bytes]]:
         info = self.info or f"sample-{self.version}.dist-info"
@@ -52,7 +54,15 @@ class Draft:
 
     def write(self, folder: Path) -> Path:
         path = folder / (self.filename or f"sample-{self.version}-{self.tag}.whl")
-        path.write_bytes((self.pack or packed)(self.all_members()))
+        data = (self.pack or packed)(self.all_members())
+        path.write_bytes(data)
+        if self.manifest is not None:
+            text = self.manifest
+            if not isinstance(text, str):
+                digest = hashlib.sha256(data).hexdigest()
+                true = {"file": path.name, "version": self.version, "size": len(data), "sha256": digest}
+                text = json.dumps({**true, **text})
+            (folder / f"{path.stem}.manifest.json").write_text(text)
         return path
 
 

@@ -175,7 +175,7 @@ def _not_the_tag(natives: Natives) -> Draft:
     return linux(natives)
 
 
-for _version in ("0.1.dev0", "0.1", "0.0.0"):
+for _version in ("0.1.dev0", "0.1", "0.0.0", "0.1.dev0+cu128"):
     case("placeholder-version", _version, version="")(
         lambda natives, version=_version: changed(linux(natives), version=version)
     )
@@ -200,6 +200,21 @@ _record("record-weak", "no hash", lambda lines: _first(lines, "{name}", "", ""))
 _record("record-weak", "MD5", lambda lines: _first(lines, "{name}", "md5=AAAA", "{size}"))
 _record("record-unlisted", "a member more", lambda lines: lines[1:])
 _record("record-absent", "a member less", lambda lines: [*lines, "sample/gone.py,sha256=AAAA,4"])
+
+
+for _name, _manifest in {
+    "no manifest": None,
+    "the manifest of another file": {"file": "sample-1.2.3-1-py3-none-any.whl"},
+    "the manifest of another version": {"version": "1.2.4"},
+    "the manifest of an earlier build": {"sha256": "0" * 64},
+    "a manifest that says nothing": "{}",
+    "a manifest that is no JSON": "manifest",
+    "a manifest that is no object": "[]",
+    "a manifest of depth": "[" * 100_000,
+}.items():
+    case("manifest", _name, base=PURE_EXPECTATIONS, manifest=True)(
+        lambda natives, manifest=_manifest: changed(pure(), manifest=manifest)
+    )
 
 
 @case("install", base=PURE_EXPECTATIONS, install=True)

@@ -15,4 +15,5 @@
 | rules, install, verify | which check runs when, and the verdict |
 | report, command | table, JSON, command line |
 | manifest, provenance | the JSON that travels with the wheel, and what it was built from |
+| beside | whether a manifest is that of the wheel that it lies beside |
 """

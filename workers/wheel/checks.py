@@ -99,6 +99,9 @@ CHECKS: Mapping[str, Check] = {
     "bytecode": _check("no compiled Python", "exclude __pycache__: it is for one Python version only"),
     "static-archive": _check("no static libraries", "install only the shared libraries: they double the wheel's size"),
     "size": _check("it is within the size budget", "strip debug symbols, fewer GPU architectures, no second copies"),
+    "manifest": _check(
+        "the manifest beside it is its own", "write it anew, after the last change: mlc-ci-worker wheel-manifest"
+    ),
     "install": _check("it installs into a clean environment", "read pip's words; entry_points.txt is a frequent cause"),
     # libraries
     "library-missing": _check(

@@ -16,8 +16,14 @@ _LISTS = {
     "--exclude": ("exclude", "a library that comes from elsewhere: may be needed, must not be in the wheel"),
     "--allow-needed": ("needed", "a further library (pattern) that may be needed or imported"),
     "--allow": ("allow", "CHECK=PATTERN: members of such names are as they are on purpose"),
+    "--forbid": ("forbidden", "a library (pattern) that must not be needed, instead of TVM's old monolithic one"),
+    "--never-graft": (
+        "never_grafted",
+        "a library (pattern) that must not be grafted, instead of TVM's and the drivers'",
+    ),
+    "--placeholder": ("placeholders", "a version that stands for none, instead of what version scripts fall back to"),
     "--requires": ("requires_dist", "a requirement that METADATA must have"),
-    "--tvm": ("tvm", "a wheel or library of TVM: it must export what is used of TVM"),
+    "--tvm": ("tvm", "a wheel or library of TVM, or a folder of them: it must export what is used of TVM"),
 }
 _VALUES = {
     "--expect-version": ("version", "the version it must have"),
@@ -40,13 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(option, dest=name, action="append", metavar="X", help=meaning)
     for option, (name, meaning) in _VALUES.items():
         parser.add_argument(option, dest=name, metavar="X", help=meaning)
+    parser.add_argument("--manifest", action="store_true", default=None, help="its manifest must lie beside it")
     parser.add_argument("--install", action="store_true", default=None, help="install it into a throwaway environment")
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
     """The expectations among the options."""
     names = [name for name, _ in (*_LISTS.values(), *_VALUES.values())]
-    return {name: value for name in (*names, "install") if (value := getattr(options, name))}
+    return {name: value for name in (*names, "manifest", "install") if (value := getattr(options, name))}
 
 
 def wheels_in(files: list[Path]) -> list[Path]:

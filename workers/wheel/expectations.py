@@ -40,7 +40,7 @@ ALLOWABLE = (
     "rpath",
 )
 PLATFORM = re.compile(r"(linux_(x86_64|aarch64)|win_amd64|any)")
-_CEILING = re.compile(r"\d{1,4}(\.\d{1,4}){0,3}")
+CEILING = re.compile(r"\d{1,4}(\.\d{1,4}){0,3}")
 _SIZE = re.compile(r"(\d{1,12})\s*([KMG]?)(i?B)?", re.IGNORECASE)
 
 
@@ -68,6 +68,7 @@ class Expectations:
     max_size: int = 0  #: bytes of the file; 0: any
     requires_dist: tuple[str, ...] = ()
     tvm: tuple[str, ...] = ()  #: wheels or libraries whose symbols TVM's undefined ones must come from
+    manifest: bool = False  #: a manifest lies beside it, and is its own
     install: bool = False  #: install it into a throwaway environment of this interpreter
 
     def __post_init__(self) -> None:
@@ -85,7 +86,7 @@ class Expectations:
             if check not in ALLOWABLE or not equals or not pattern:
                 raise ValueError(f"allow: {word!r} is not CHECK=PATTERN, CHECK one of {', '.join(ALLOWABLE)}")
         for name in ("glibc", "glibcxx", "cxxabi"):
-            if getattr(self, name) and not _CEILING.fullmatch(getattr(self, name)):
+            if getattr(self, name) and not CEILING.fullmatch(getattr(self, name)):
                 raise ValueError(f"{name}: {getattr(self, name)!r} is no version such as 2.28")
         if self.libraries and not self.package:
             raise ValueError("libraries: they lie at the package's root, and no package is named")

@@ -7,13 +7,16 @@ not load. ``format`` counts the JSON's shape.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from workers.errors import CodeError, InfrastructureError, UsageError, of_os_error
+from workers.wheel.beside import manifest_name
 
 FORMAT = 1
 _LARGEST_CONFIG = 1 << 20
@@ -35,6 +38,7 @@ class Manifest:
     modified: list[str]
     config_cmake: str | None
     environment: dict[str, str | None]  #: versions of the packages that decide whether it loads; null: not installed
+    tvm: dict[str, str]  #: file that its TVM symbols were held against -> SHA-256
     tools: dict[str, str | None]
     host: str
     libraries: dict[str, list[str]]  #: member -> what it needs (ELF) or imports (PE)
@@ -48,13 +52,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="the config.cmake it was built with")
     parser.add_argument("--python", metavar="PYTHON", help="the environment in which it was imported")
     parser.add_argument(
+        "--tvm",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="X",
+        help="a wheel or library of TVM, or a folder of them: what the gate is given",
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: beside the wheel, .manifest.json; -: print"
     )
 
 
-def manifest_of(wheel: Path, source: Path, config: Path | None, python: str | None) -> Manifest:
+def manifest_of(
+    wheel: Path, source: Path, config: Path | None, python: str | None, tvm: Sequence[Path] = ()
+) -> Manifest:
     """Raises :class:`ToolError` for a wheel, checkout or environment that cannot be read."""
-    from workers.wheel import linux, provenance, subject, verify  # noqa: PLC0415 - need what [worker] installs
+    from workers.wheel import linux, provenance, subject, symbols, verify  # noqa: PLC0415 - need what [worker] installs
     from workers.wheel.bounds import Bounds  # noqa: PLC0415
     from workers.wheel.expectations import Expectations  # noqa: PLC0415
 
@@ -81,6 +95,7 @@ def manifest_of(wheel: Path, source: Path, config: Path | None, python: str | No
         modified=origin.modified,
         config_cmake=_config(config) if config else None,
         environment=provenance.installed_versions(python) if python else {},
+        tvm={path.name: _sha256(path) for path in symbols.tvm_files(tvm)},
         tools=provenance.tool_versions(),
         host=platform.platform(),
         libraries=needs | {name: sorted(pe.imports) for name, pe in contents.pes.items()},
@@ -100,13 +115,21 @@ def _config(path: Path) -> str:
         raise UsageError(f"--config {path} cannot be read: {error}") from error
 
 
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"--tvm {path} cannot be read: {error}") from error
+
+
 def main(options: argparse.Namespace) -> int:
     try:
-        manifest = manifest_of(options.wheel, options.source, options.config, options.python)
+        manifest = manifest_of(options.wheel, options.source, options.config, options.python, options.tvm)
     except ImportError as error:
         raise InfrastructureError(f"{error}: pip install 'mlc-ci[worker]'") from error
     text = json.dumps(asdict(manifest), indent=2, sort_keys=False) + "\n"
-    output = options.output or options.wheel.with_name(f"{options.wheel.stem}.manifest.json")
+    output = options.output or options.wheel.with_name(manifest_name(options.wheel.name))
     if str(output) == "-":
         print(text, end="")
         return 0
@@ -117,4 +140,6 @@ def main(options: argparse.Namespace) -> int:
     except OSError as error:
         raise of_os_error(error) from error
     print(f"{output}: {manifest.name} {manifest.version}, sha256 {manifest.sha256}")
+    there = [f"{name} {version}" for name, version in manifest.environment.items() if version]
+    print(f"in its environment: {', '.join(there) or 'nothing of TVM'}")
     return 0

@@ -6,7 +6,7 @@ A library that was built against another TVM links and installs, and fails at im
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +39,12 @@ def offer_of(contents: Contents) -> Offer:
 
 
 def read_offer(paths: list[Path], bounds: Bounds) -> Offer:
-    """What wheels and libraries export. Raises :class:`UsageError` for one that cannot be read or exports nothing."""
+    """What wheels and libraries export; a folder means all wheels in it.
+
+    Raises :class:`UsageError` for one that cannot be read or exports nothing.
+    """
     offer = Offer(elf=frozenset(), dlls={})
-    for path in paths:
+    for path in tvm_files(paths):
         try:
             one = (
                 offer_of(read_contents(path, bounds, symbols=True)) if path.suffix == ".whl" else _library(path, bounds)
@@ -52,6 +55,17 @@ def read_offer(paths: list[Path], bounds: Bounds) -> Offer:
             raise UsageError(f"--tvm {path} exports no symbol of TVM: is it the right file?")
         offer |= one
     return offer
+
+
+def tvm_files(paths: Iterable[Path]) -> list[Path]:
+    """The files, folders replaced by the wheels in them. Raises :class:`UsageError` for a folder without one."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.glob("*.whl")) if path.is_dir() else [path]
+        if not inside:
+            raise UsageError(f"--tvm {path} holds no wheel")
+        found += inside
+    return found
 
 
 def _library(path: Path, bounds: Bounds) -> Offer:

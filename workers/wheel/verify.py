@@ -9,6 +9,7 @@ from pathlib import Path
 
 from packaging.metadata import Metadata
 
+from workers.wheel.beside import manifest_findings
 from workers.wheel.bounds import Bounds, Unreadable
 from workers.wheel.checks import CHECKS, Finding, shown
 from workers.wheel.contents import Contents, read_contents
@@ -68,6 +69,9 @@ def verify(path: Path, expected: Expectations, bounds: Bounds, offer: Offer | No
     if offer is not None:
         made.add("tvm-symbol")
         findings += symbol_findings(subject, offer)
+    if expected.manifest:
+        made.add("manifest")
+        findings += manifest_findings(path, _known(path, identity, contents))
     if expected.install and not findings:
         made.add("install")
         findings += install_findings(path, identity)
@@ -79,6 +83,12 @@ def verify(path: Path, expected: Expectations, bounds: Bounds, offer: Offer | No
         findings=findings,
         made=frozenset(made),
     )
+
+
+def _known(path: Path, identity: Identity, contents: Contents) -> dict[str, object]:
+    """What a manifest has to say of it too."""
+    known: dict[str, object] = {"file": path.name, "version": str(identity.version)}
+    return known | {"size": contents.size, "sha256": contents.sha256}
 
 
 def _subject(identity: Identity, contents: Contents) -> tuple[Subject, list[Finding]]:
