@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from master import artifact_commands, release_commands, worker_commands
 from master import client as clients
-from master import worker_commands
+from master.command_options import AsJson, Folder, Master, Password, client_of, console, print_json
 from master.errors import UserError
 from master.pipeline import EventKind
 from master.places import SETTINGS
@@ -25,37 +24,17 @@ app = typer.Typer(
     help="A self-hosted CI master for people who ship GPU software.",
 )
 app.add_typer(worker_commands.app, name="worker")
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+app.add_typer(release_commands.app, name="release")
+app.add_typer(artifact_commands.app, name="artifacts")
 
 _Settings = Annotated[Path | None, typer.Option("--settings", help="The settings file.", metavar="FILE")]
-_Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON document.")]
-_Master = Annotated[
-    str, typer.Option("--master", help="The master's page; default: the one ci/up runs here.", metavar="URL")
-]
-_Password = Annotated[
-    Path | None, typer.Option("--password-file", help="File with the administrator's password.", metavar="FILE")
-]
-_Folder = Annotated[Path | None, typer.Option(help="Where that ci/up keeps everything.", metavar="DIR")]
 _QUICKSTART = source() / "ci" / "quickstart.toml"
-
-
-def _client(master: str, password: Path | None, folder: Path | None) -> clients.Client:
-    if not master:
-        return clients.of_site(folder or clients.default_site())
-    try:
-        return clients.Client(master, password.read_text().strip() if password else "")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{password} cannot be read: {error}", "give the file that holds the password") from None
 
 
 def _default_settings() -> Path:
     """The settings of the master that ci/up runs here, if there is one; else the quickstart's."""
     kept = clients.default_site() / "master" / SETTINGS
     return kept if os.access(kept, os.R_OK) else _QUICKSTART
-
-
-def _print_json(data: Any) -> None:
-    print(json.dumps(data, indent=2, default=str))
 
 
 @app.command()
@@ -95,7 +74,7 @@ def plan(
     publish: Annotated[bool, typer.Option(help="Manual runs: publish.")] = False,
     changed: Annotated[list[str] | None, typer.Option(help="A changed file, for path filters.")] = None,
     master: Annotated[str, typer.Option(help="Ask this master which workers are there.", metavar="URL")] = "",
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what would run for an event, on which workers, and why not."""
     from master import plan as plans  # noqa: PLC0415
@@ -108,7 +87,7 @@ def plan(
     planned = plans.plan(loaded, told)
     connected = clients.Client(master).connected_workers() if master else None
     if as_json:
-        _print_json({**planned.as_json(), **({} if connected is None else {"connected": connected})})
+        print_json({**planned.as_json(), **({} if connected is None else {"connected": connected})})
     else:
         show.plan(console, planned, connected)
 
@@ -120,26 +99,26 @@ def run(
     threads: Annotated[int, typer.Option(help="Threads of each build; 0: as the settings say.", min=0)] = 0,
     publish: Annotated[bool, typer.Option(help="Publish (default branch and tags only).")] = False,
     reason: Annotated[str, typer.Option(help="Why.")] = "",
-    master: _Master = "",
-    password_file: _Password = None,
-    folder: _Folder = None,
+    master: Master = "",
+    password_file: Password = None,
+    folder: Folder = None,
 ) -> None:
     """Dispatch a run by hand."""
-    talking = _client(master, password_file, folder)
+    talking = client_of(master, password_file, folder)
     talking.dispatch(ref=ref, stages=stage or [], threads=threads, publish=publish, reason=reason)
     newest = talking.runs(limit=1)[0]
     print(f"run {newest['id']}: {talking.url}#/pipelines/{newest['id']}")
 
 
 @app.command()
-def runs(limit: int = 20, master: _Master = "", folder: _Folder = None, as_json: _Json = False) -> None:
+def runs(limit: int = 20, master: Master = "", folder: Folder = None, as_json: AsJson = False) -> None:
     """List the newest runs."""
     from master import show  # noqa: PLC0415
 
-    talking = _client(master, None, folder)
+    talking = client_of(master, None, folder)
     found = talking.runs(limit)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     if trouble := talking.trouble():
         console.print(f"! {trouble}", style="yellow")
@@ -147,34 +126,63 @@ def runs(limit: int = 20, master: _Master = "", folder: _Folder = None, as_json:
 
 
 @app.command(name="show")
-def show_run(run_id: int, master: _Master = "", folder: _Folder = None, as_json: _Json = False) -> None:
+def show_run(run_id: int, master: Master = "", folder: Folder = None, as_json: AsJson = False) -> None:
     """Show one run: its stages, why they stand where they do, and what they left."""
     from master import show  # noqa: PLC0415
 
-    found = _client(master, None, folder).run(run_id)
+    found = client_of(master, None, folder).run(run_id)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         show.run(console, found)
+
+
+@app.command()
+def reproduce(
+    run_id: int,
+    stage: str,
+    variant: Annotated[str | None, typer.Option(help="Which of the stage's variants, where it has several.")] = None,
+    into: Annotated[Path | None, typer.Option(help="A new folder to work in.", metavar="DIR")] = None,
+    as_script: Annotated[
+        bool, typer.Option("--print", help="Only print the commands, as a shell script for another machine.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Run a stranger's code without being asked.")] = False,
+    master: Master = "",
+    password_file: Password = None,
+    folder: Folder = None,
+) -> None:
+    """Do a stage of a run again on this machine, from the same commits, and say whether it fails as it did."""
+    from master import reproduce as again  # noqa: PLC0415
+    from master.reproduce_script import script  # noqa: PLC0415
+
+    talking = client_of(master, password_file, folder)
+    recipe = again.read(talking.recipe(run_id, stage, variant))
+    if as_script:
+        print(script(recipe), end="")
+        return
+    again.assert_possible(recipe, into)
+    again.assert_wanted(console, recipe, yes=yes)
+    where = again.new_folder(recipe, into)
+    raise typer.Exit(again.reproduce(console, talking, recipe, where, sys.stdout.buffer))
 
 
 @app.command()
 def retry(
     run_id: int,
     stage: Annotated[str, typer.Option(help="Only this stage; default: all that did not end well.")] = "",
-    master: _Master = "",
-    password_file: _Password = None,
-    folder: _Folder = None,
+    master: Master = "",
+    password_file: Password = None,
+    folder: Folder = None,
 ) -> None:
     """Run again what did not end well, keeping what did."""
-    _client(master, password_file, folder).repeat(run_id, stage)
+    client_of(master, password_file, folder).repeat(run_id, stage)
     print(f"run {run_id} runs again")
 
 
 @app.command()
-def cancel(run_id: int, master: _Master = "", password_file: _Password = None, folder: _Folder = None) -> None:
+def cancel(run_id: int, master: Master = "", password_file: Password = None, folder: Folder = None) -> None:
     """End a run."""
-    _client(master, password_file, folder).cancel(run_id)
+    client_of(master, password_file, folder).cancel(run_id)
     print(f"run {run_id} is cancelled")
 
 
@@ -183,7 +191,7 @@ def up(
     once: Annotated[bool, typer.Option("--once", help="A throwaway site: push, pull request, tag; then gone.")] = False,
     settings: _Settings = None,
     folder: Annotated[Path | None, typer.Option(help="Where everything is kept.", metavar="DIR")] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run everything on this machine: master, workers, page, and a sample repository to play with."""
     from master.site import once as once_command  # noqa: PLC0415

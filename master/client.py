@@ -1,12 +1,14 @@
-"""The master's page, for programs: what ``mlc-ci run``, ``runs``, ``show``, ``retry`` and ``cancel`` talk to."""
+"""The master's page, for programs: what ``mlc-ci run``, ``runs``, ``show``, ``retry`` and others talk to."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -15,12 +17,17 @@ from master.places import ADMIN, ADMIN_PASSWORD, PORTS, SECRETS
 
 _TIMEOUT_S = 60.0
 _API = "plugins/mlc_ci/api/"
+_UNANSWERED = (httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError)  #: the master was reached
 
 
 class MasterSaidNo(UserError):
     """The master refused, or could not be reached."""
 
     exit_code = 6
+
+
+class NotAllowed(MasterSaidNo):
+    """The master refused it to this user."""
 
 
 class Client:
@@ -51,6 +58,29 @@ class Client:
         found: dict[str, Any] = self._get(f"{_API}runs/{run_id}")
         return found
 
+    def recipe(self, run_id: int, stage: str, variant: str | None = None) -> dict[str, Any]:
+        """What a stage of a run does (:class:`master.recipe.Recipe`); without a variant, the only one that it has."""
+        asked = "" if variant is None else f"?variant={quote(variant, safe='')}"
+        found: dict[str, Any] = self._get(f"{_API}runs/{run_id}/stages/{quote(stage, safe='')}/recipe{asked}")
+        return found
+
+    def fetch(self, artifact: Mapping[str, Any], target: Path) -> None:
+        """One artifact of a run (as the run tells it) into a file, which then has the hash that it should."""
+        digest = hashlib.sha256()
+        try:
+            with self._http.stream("GET", _API + artifact["link"], follow_redirects=True) as answer:
+                if not answer.is_success:
+                    raise MasterSaidNo(f"{artifact['name']} is not to be had: status {answer.status_code}")
+                with target.open("wb") as file:
+                    for block in answer.iter_bytes():
+                        digest.update(block)
+                        file.write(block)
+        except (httpx.HTTPError, OSError) as error:
+            raise MasterSaidNo(f"{artifact['name']} was not fetched: {error}") from None
+        if digest.hexdigest() != artifact["sha256"]:
+            target.unlink()
+            raise MasterSaidNo(f"{artifact['name']} arrived with another hash than the run tells")
+
     def connected_workers(self) -> list[str]:
         """Names of the workers that are attached just now."""
         workers = self._get("api/v2/workers")["workers"]
@@ -73,6 +103,17 @@ class Client:
         self._log_in()
         return self._request("POST", f"{_API}runs/{run_id}/repeat", json={"stage": stage})
 
+    def releases(self) -> list[dict[str, Any]]:
+        """What was released, newest first."""
+        found: list[dict[str, Any]] = self._get(f"{_API}releases")["releases"]
+        return found
+
+    def yank(self, tag: str, reason: str | None) -> None:
+        """Have installers pass a release by; without a reason, take that back."""
+        self._log_in()
+        order, body = ("unyank", {}) if reason is None else ("yank", {"reason": reason})
+        self._request("POST", f"{_API}releases/{quote(tag, safe='')}/{order}", json=body)
+
     def _log_in(self) -> None:
         if self._logged_in:
             return
@@ -84,7 +125,13 @@ class Client:
         self._logged_in = True
 
     def _get(self, path: str) -> Any:
-        return self._request("GET", path)
+        try:
+            return self._request("GET", path)
+        except NotAllowed:  # a master that hides its runs from strangers
+            if self._logged_in or not self._password:
+                raise
+            self._log_in()
+            return self._request("GET", path)
 
     def _request(self, method: str, path: str, **arguments: Any) -> Any:
         answer = self._send(method, path, **arguments)
@@ -96,13 +143,21 @@ class Client:
             ) from None
         if answer.is_success and "error" not in data:
             return data
-        raise MasterSaidNo(_said(data.get("error", f"status {answer.status_code}")))
+        said = _said(data.get("error", f"status {answer.status_code}"))
+        if answer.status_code == httpx.codes.FORBIDDEN:
+            raise NotAllowed(said, "" if self._password else "give the administrator's password with --password-file")
+        raise MasterSaidNo(said)
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         headers = {"Origin": self.url.rstrip("/"), "Referer": self.url}
         try:
             return self._http.request(method, path, headers=headers, **arguments)
         except httpx.HTTPError as error:
+            if method != "GET" and isinstance(error, _UNANSWERED):
+                raise MasterSaidNo(
+                    f"{self.url} has not said whether it took the order ({error}): it may have",
+                    "look at mlc-ci runs before you give it again",
+                ) from None
             raise MasterSaidNo(f"{self.url} cannot be reached: {error}", "is the master running?") from None
 
 

@@ -1,21 +1,27 @@
-"""The API below ``/plugins/mlc_ci/api/``: runs to look at, two orders to give, artifacts to fetch.
+"""The API below ``/plugins/mlc_ci/api/``: runs and releases to look at, orders to give, artifacts to fetch.
 
     GET  runs?limit=&before=                      the newest runs, or those before a run
     GET  runs/ID                                  one run with all its attempts
     GET  runs/ID/artifacts/ATTEMPT/NAME           an accepted file
+    GET  runs/ID/attempts/ATTEMPT/failure         where it failed: class, step, the log around the first error
+    GET  runs/ID/stages/STAGE/recipe?variant=     the stage's commands, to do it again elsewhere
+    GET  releases                                 what was released, newest first
     POST runs/ID/cancel                           {}
     POST runs/ID/repeat                           {"stage": NAME}, or "" for all that did not end well
+    POST releases/TAG/yank                        {"reason": TEXT}: installers pass it by (PEP 592)
+    POST releases/TAG/unyank                      {}
 
 Answers are JSON, errors ``{"error": TEXT}``. Who may do what: :mod:`master.web.authority`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import gzip
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from buildbot.util.twisted import async_to_deferred
@@ -25,25 +31,18 @@ from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from master.database import reads, store
+from master.database import failures, reads, releases, store
 from master.database.records import RunRow
+from master.recipe import NoRecipe, Wanted, recipe
 from master.repetition import Refused
 from master.scheduler import NAME as SCHEDULER
 from master.web import authority, views
-from master.web.downloads import download, located
+from master.web.artifacts import artifact
+from master.web.excerpt import failure_page
+from master.web.requests import Failed, allow, body, number, only, text, whole
 
 DEFAULT_LIMIT = 30
 MOST = 100  #: runs in one answer
-_LARGEST_BODY = 64 * 1024
-_LARGEST_ID = 2**31 - 1  # PostgreSQL's integer; beyond it there is no row, and asking would be an error
-
-
-@dataclass
-class Failed(Exception):
-    """An answer that is an error; ``text`` is for the reader."""
-
-    status: int
-    text: str
 
 
 class Api(Resource):
@@ -91,10 +90,20 @@ class Api(Resource):
                 return await self._read(request, self._run, _id(run))
             case ["runs", run, "artifacts", attempt, *name] if name:
                 return await self._read(request, self._artifact, _id(run), _id(attempt), "/".join(name))
+            case ["runs", run, "attempts", attempt, "failure"]:
+                return await self._read(request, self._failure, _id(run), _id(attempt))
+            case ["runs", run, "stages", stage, "recipe"]:
+                return await self._read(request, self._recipe, _id(run), stage)
             case ["runs", run, "cancel"]:
-                return await self._order(request, "cancel", self._cancel, _id(run))
+                return await self._order_about_run(request, "cancel", self._cancel, _id(run))
             case ["runs", run, "repeat"]:
-                return await self._order(request, "repeat", self._repeat, _id(run))
+                return await self._order_about_run(request, "repeat", self._repeat, _id(run))
+            case ["releases"]:
+                return await self._read(request, self._releases)
+            case ["releases", tag, "yank"]:
+                return await self._order(request, ("releases", tag), "yank", functools.partial(self._yank, tag))
+            case ["releases", tag, "unyank"]:
+                return await self._order(request, ("releases", tag), "unyank", functools.partial(self._unyank, tag))
         raise _unknown()
 
     @property
@@ -107,13 +116,13 @@ class Api(Resource):
     # -- reading
 
     async def _read(self, request: Request, answer: Callable[..., Awaitable[Any]], *ids: Any) -> Any:
-        _allow(request, b"GET", b"HEAD")
+        allow(request, b"GET", b"HEAD")
         await authority.assert_may_read(self.master, request, ("runs", *map(str, ids[:1])))
         return await answer(request, *ids)
 
     async def _runs(self, request: Request) -> Any:
-        limit = min(_number(request, b"limit") or DEFAULT_LIMIT, MOST)
-        page = await self.master.db.pool.do(reads.runs_page, limit=limit, before=_number(request, b"before"))
+        limit = min(number(request, b"limit") or DEFAULT_LIMIT, MOST)
+        page = await self.master.db.pool.do(reads.runs_page, limit=limit, before=number(request, b"before"))
         scheduler = self._scheduler
         branch = scheduler.inbox.rules.default_branch
         told = views.runs_page(page, scheduler.reconciler.pipeline, default_branch=branch)
@@ -127,38 +136,67 @@ class Api(Resource):
         return views.run_page(whole, self._scheduler.reconciler.pipeline, may_control=allowed)
 
     async def _artifact(self, request: Request, run_id: int, attempt_id: int, name: str) -> Any:
-        artifact = await self.master.db.pool.do(reads.artifact, run_id, attempt_id, name)
-        if artifact is None:
-            raise Failed(http.NOT_FOUND, f"run {run_id} has no such artifact")
-        path = located(self._scheduler.reconciler.artifacts, artifact)
-        if path is None:
-            raise Failed(http.NOT_FOUND, f"the file of {name} is no longer there")
-        return download(request, path, artifact)
+        settings = self._scheduler.settings.artifacts
+        return await artifact(self.master, settings, request, run_id, attempt_id, name)
+
+    async def _failure(self, request: Request, run_id: int, attempt_id: int) -> Any:
+        build_id = await self.master.db.pool.do(failures.attempt_build, run_id, attempt_id)
+        failure, _ = (None, []) if build_id is None else await self.master.db.pool.do(failures.of_build, build_id)
+        if failure is None:
+            raise Failed(http.NOT_FOUND, f"run {run_id} has no such attempt with a build that failed")
+        return await failure_page(self.master, failure)
+
+    async def _recipe(self, request: Request, run_id: int, stage: str) -> Any:
+        variant = text(request, b"variant")
+        run = await self.master.db.pool.do(store.run, run_id)
+        if run is None:
+            raise _no_run(run_id)
+        attempts = await self.master.db.pool.do(store.attempts, [run_id])
+        scheduler = self._scheduler
+        repository = scheduler.handover.repository
+        try:
+            made = await recipe(
+                self.master, scheduler.reconciler.pipeline, repository, run, attempts, Wanted(stage, variant)
+            )
+        except NoRecipe as none:
+            raise Failed(http.NOT_FOUND, str(none)) from None
+        return made.model_dump(mode="json")
+
+    async def _releases(self, _request: Request) -> Any:
+        found = await self.master.db.pool.do(releases.every)
+        return {"releases": [dataclasses.asdict(release) for release in found]}
 
     # -- orders
 
     async def _order(
-        self, request: Request, action: str, give: Callable[..., Awaitable[Any]], run_id: int
+        self, request: Request, about: tuple[str, ...], action: str, give: Callable[..., Awaitable[views.Json]]
     ) -> views.Json:
-        _allow(request, b"POST")
+        allow(request, b"POST")
         authority.assert_own_page(self.master, request)
-        await authority.assert_may_control(self.master, request, ("runs", str(run_id)), action)
-        run = await self.master.db.pool.do(store.run, run_id)
-        if run is None:
-            raise _no_run(run_id)
-        answer: views.Json = await give(run, _body(request), authority.user_name(self.master, request))
-        return answer
+        await authority.assert_may_control(self.master, request, about, action)
+        return await give(body(request), authority.user_name(self.master, request))
 
-    async def _cancel(self, run: RunRow, body: views.Json, user: str) -> views.Json:
-        _only(body)
+    async def _order_about_run(
+        self, request: Request, action: str, give: Callable[..., Awaitable[views.Json]], run_id: int
+    ) -> views.Json:
+        async def given(order: views.Json, user: str) -> views.Json:
+            run = await self.master.db.pool.do(store.run, run_id)
+            if run is None:
+                raise _no_run(run_id)
+            return await give(run, order, user)
+
+        return await self._order(request, ("runs", str(run_id)), action, given)
+
+    async def _cancel(self, run: RunRow, order: views.Json, user: str) -> views.Json:
+        only(order)
         if not await self._scheduler.cancel(run.id, f"cancelled by {user}"):
             why = f"was {run.cancelled} before" if run.cancelled and run.ended_at is None else "has ended"
             raise Failed(http.CONFLICT, f"run {run.id} {why}")
         return {"run": run.id, "cancelled": True}
 
-    async def _repeat(self, run: RunRow, body: views.Json, user: str) -> views.Json:
-        _only(body, "stage")
-        stage = body.get("stage", "")
+    async def _repeat(self, run: RunRow, order: views.Json, user: str) -> views.Json:
+        only(order, "stage")
+        stage = order.get("stage", "")
         if not isinstance(stage, str):
             raise Failed(http.BAD_REQUEST, "stage: expected the name of a stage, or an empty string")
         try:
@@ -166,6 +204,23 @@ class Api(Resource):
         except Refused as refused:
             raise Failed(http.CONFLICT, str(refused)) from None
         return {"run": run.id, "attempts": [str(slot) for slot in slots]}
+
+    async def _yank(self, tag: str, order: views.Json, user: str) -> views.Json:
+        only(order, "reason")
+        reason = order.get("reason")
+        if not isinstance(reason, str) or not reason.strip():
+            raise Failed(http.BAD_REQUEST, "reason: say why, for those who have it installed")
+        return await self._set_yanked(tag, reason.strip(), user)
+
+    async def _unyank(self, tag: str, order: views.Json, user: str) -> views.Json:
+        only(order)
+        return await self._set_yanked(tag, None, user)
+
+    async def _set_yanked(self, tag: str, reason: str | None, user: str) -> views.Json:
+        if not await self.master.db.pool.do_with_transaction(releases.yank, tag, reason):
+            raise Failed(http.NOT_FOUND, f"there is no release {tag}")
+        log.msg(f"release {tag}: {'may be chosen again' if reason is None else f'yanked: {reason}'} (by {user})")
+        return {"tag": tag, "yanked": reason}
 
 
 def _unknown() -> Failed:
@@ -176,45 +231,10 @@ def _no_run(run_id: int) -> Failed:
     return Failed(http.NOT_FOUND, f"there is no run {run_id}")
 
 
-def _id(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:20]) <= _LARGEST_ID:
+def _id(segment: str) -> int:
+    if (found := whole(segment)) is None:
         raise _unknown()
-    return int(text)
-
-
-def _number(request: Request, name: bytes) -> int | None:
-    """A whole number of the query, from 1; ``None`` when it is not there."""
-    values = (request.args or {}).get(name, [])
-    if not values:
-        return None
-    text = values[0].decode(errors="replace")
-    if len(values) > 1 or not (text.isascii() and text.isdigit()) or not 0 < int(text[:20]) <= _LARGEST_ID:
-        raise Failed(http.BAD_REQUEST, f"{name.decode()}: expected one whole number from 1")
-    return int(text)
-
-
-def _allow(request: Request, *methods: bytes) -> None:
-    if request.method not in methods:
-        request.setHeader(b"allow", b", ".join(methods))
-        raise Failed(http.NOT_ALLOWED, f"only {' or '.join(m.decode() for m in methods)} is understood here")
-
-
-def _body(request: Request) -> views.Json:
-    raw = request.content.read(_LARGEST_BODY + 1) if request.content else b""
-    if len(raw) > _LARGEST_BODY:
-        raise Failed(http.BAD_REQUEST, "the body is too large")
-    try:
-        body = json.loads(raw or b"{}")
-    except (ValueError, RecursionError):
-        raise Failed(http.BAD_REQUEST, "the body is no JSON") from None
-    if not isinstance(body, dict):
-        raise Failed(http.BAD_REQUEST, "the body must be a JSON object")
-    return body
-
-
-def _only(body: views.Json, *names: str) -> None:
-    if unknown := sorted(set(body) - set(names)):
-        raise Failed(http.BAD_REQUEST, f"{unknown[0][:60]!r}: nothing of this name is understood here")
+    return found
 
 
 def _render(request: Request, resource: Resource) -> None:

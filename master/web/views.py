@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from master.database.reads import BuildPlace, LogPlace, PlacedAttempt, RunsPage, WholeRun
 from master.database.records import Artifact, RunRow
-from master.pipeline import Pipeline
+from master.pipeline import Pipeline, State
 from master.repetition import Refused, repetition
 
 Json = dict[str, Any]
@@ -130,7 +130,14 @@ def _attempt(attempt: PlacedAttempt, whole: WholeRun) -> Json:
         "artifacts": [_artifact(row.run_id, row.id, file) for file in whole.artifacts.get(row.id, ())],
         "logs": [_log(log) for log in logs],
         "tests": whole.tests.get(row.build_id or 0),
+        "failure": _failure_class(attempt, whole),
     }
+
+
+def _failure_class(attempt: PlacedAttempt, whole: WholeRun) -> str:
+    """*code* or *infrastructure*; empty where nothing failed."""
+    by_state = {State.FAILURE: "code", State.INFRASTRUCTURE: "infrastructure"}.get(attempt.row.state, "")
+    return whole.failures.get(attempt.row.build_id or 0, "") or by_state
 
 
 def _build(build: BuildPlace | None, *, running: bool) -> Mapping[str, Any] | None:
@@ -149,6 +156,7 @@ def _artifact(run_id: int, attempt_id: int, file: Artifact) -> Json:
         "name": file.name,
         "size": file.size,
         "sha256": file.sha256,
+        "removed": file.removed,
         "link": f"runs/{run_id}/artifacts/{attempt_id}/{quote(file.name)}",
     }
 

@@ -42,6 +42,20 @@ export function order(path, body) {
   });
 }
 
+// The answer at `path`, which does not change. Returns [answer, error].
+export function useOnce(path) {
+  const [state, setState] = useState({ path, answer: null, error: null });
+  useEffect(() => {
+    const stop = new AbortController();
+    ask(path, { signal: stop.signal }).then(
+      (answer) => stop.signal.aborted || setState({ path, answer, error: null }),
+      (error) => stop.signal.aborted || setState({ path, answer: null, error }),
+    );
+    return () => stop.abort();
+  }, [path]);
+  return state.path === path ? [state.answer, state.error] : [null, null];
+}
+
 // The answer at `path`, kept up to date: every two seconds while `isLive(answer)`, else every ten, and not at all
 // while the tab is hidden. Returns [answer, error, refresh]; an answer outlives the errors after it.
 export function useAnswer(path, isLive) {

@@ -1,6 +1,7 @@
 // The page of one run.
 
 import { address, order, useAnswer } from "./api.js";
+import { Failure, FailureClass, failed } from "./failure.js";
 import { Age, Mark, Origin, Trouble, buildRoute, elapsed, runState, size, stageName, stageRoute } from "./parts.js";
 
 const { React, ReactRouterDOM } = window;
@@ -110,10 +111,12 @@ function Tests({ tests }) {
   );
 }
 
-function Earlier({ attempts }) {
+// Their logs are asked for once somebody opens them.
+function Earlier({ attempts, run }) {
+  const [open, setOpen] = React.useState(false);
   return h(
     "details",
-    { className: "small" },
+    { className: "small", onToggle: (event) => setOpen(event.currentTarget.open) },
     h("summary", null, attempts.length === 1 ? "1 earlier attempt" : `${attempts.length} earlier attempts`),
     h(
       "ul",
@@ -127,6 +130,7 @@ function Earlier({ attempts }) {
           [attempt.reason, elapsed(attempt.started_at, attempt.ended_at), attempt.worker].filter(Boolean).join(", "),
           " ",
           h(Place, { attempt }),
+          open && failed(attempt) && h(Failure, { run, attempt }),
         ),
       ),
     ),
@@ -146,11 +150,12 @@ function Stage({ stage, first, run, give }) {
     h(
       "td",
       { className: "mlc-ci-what" },
-      reason && h("div", { className: "mlc-ci-reason" }, reason),
+      reason && h("div", { className: "mlc-ci-reason" }, h(FailureClass, { attempt }), " ", reason),
       stage.build?.doing && h("div", { className: "text-muted" }, stage.build.doing),
       h(Place, { attempt }),
+      failed(attempt) && h(Failure, { run, attempt }),
       attempt.tests && h(Tests, { tests: attempt.tests }),
-      earlier.length > 0 && h(Earlier, { attempts: earlier }),
+      earlier.length > 0 && h(Earlier, { attempts: earlier, run }),
     ),
     h("td", { "data-label": "duration", className: "text-nowrap" }, elapsed(stage.started_at, stage.ended_at) || waits),
     h("td", { "data-label": "worker", className: "text-nowrap" }, stage.worker && h(Link, { to: "/workers" }, stage.worker)),
@@ -214,7 +219,9 @@ function Artifacts({ run }) {
           h(
             "li",
             { key: file.link, className: "mlc-ci-artifact" },
-            h("a", { href: address(file.link), download: true }, file.name),
+            file.removed
+              ? h("span", { title: "removed when its time was over" }, h("s", null, file.name), " (expired)")
+              : h("a", { href: address(file.link), download: true }, file.name),
             h(
               "span",
               { className: "text-muted" },
