@@ -8,6 +8,7 @@ from buildbot.config import BuilderConfig
 from buildbot.process.factory import BuildFactory
 
 import steps
+from master.artifacts.stores import store_of
 from master.build import ResumableBuild
 from master.fleet import Gate, eligible, least_busy
 from master.pipeline import Pipeline, Stage
@@ -62,7 +63,7 @@ def _factory(steps_of_build: list[Any]) -> BuildFactory:
 def _steps(stage: Stage, variant: str, pipeline: Pipeline, settings: Settings, places: Places) -> list[Any]:
     if stage.uses == "summary":
         tolerated = [stage.name for stage in pipeline.stages if stage.continue_on_error]
-        return [Summarise(order=pipeline.names(), tolerated=tolerated, link=f"{places.url}#/pipelines")]
+        return [Summarise(order=pipeline.names(), tolerated=tolerated, url=places.url)]
     if stage.uses == "release":
         target = settings.stages[stage.name].target or TargetSettings()
         step = PublishRelease(
@@ -70,7 +71,9 @@ def _steps(stage: Stage, variant: str, pipeline: Pipeline, settings: Settings, p
             needs=stage.needs,
             builds=[s.name for s in pipeline.stages if s.uses.startswith("build-") or s.name in stage.needs],
             project=settings.project.name,
-            artifacts=places.artifacts,
+            store=store_of(settings, places.basedir),
+            manifests=target.manifests,
+            template=places.basedir / target.notes if target.notes else None,
         )
         return [step]
     return steps.build_steps(stage, variant, settings)

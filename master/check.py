@@ -11,14 +11,14 @@ from dataclasses import replace
 
 from master.check_fleet import coverage_problems
 from master.check_stage import stage_problems
-from master.check_wire import wire_problems
+from master.check_wire import artifact_problems, wire_problems
 from master.pipeline import EventKind, Stage, graph_problems
 from master.settings_models import Settings
 from master.settings_problems import Problem, did_you_mean, listed
 from master.settings_secrets import inline_secrets
 from master.settings_types import IDENTIFIER
 
-LONGEST_BUILDER = 70  #: Buildbot's limit, in characters
+LONGEST_BUILDER = 64  #: characters, as our tables hold a stage or a variant; Buildbot's own limit is 70
 LONGEST_WORKER = 50
 _NAMES = "a letter, then letters, digits, - and _"
 
@@ -32,6 +32,7 @@ def check(settings: Settings, *, coverage: bool = True) -> list[Problem]:
         *_graph(stages),
         *_starved(stages),
         *wire_problems(settings.master),
+        *artifact_problems(settings.artifacts, settings.master),
         *_threads(settings),
         *inline_secrets(settings.model_dump(mode="json")),
     ]

@@ -41,9 +41,7 @@ def configure(basedir: Path) -> dict[str, Any]:
     master = settings.master
     if master.worker_tls:
         chain_for(master, basedir)  # what is wrong with them is said before anything starts
-    scheduler = PipelineScheduler(
-        builderNames=names, settings=settings, unavailable=unavailable, gate=gate, artifacts=places.artifacts
-    )
+    scheduler = PipelineScheduler(builderNames=names, settings=settings, unavailable=unavailable, gate=gate)
     return {
         "title": master.title,
         "titleURL": places.url,

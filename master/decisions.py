@@ -15,11 +15,13 @@ import pathspec
 
 from master.pipeline import EventKind, Pipeline, Stage, State
 from master.run_model import (
+    NOT_USED,
     Action,
     Attempt,
     Create,
     End,
     Enqueue,
+    Explain,
     Fleet,
     RunContext,
     Settle,
@@ -92,7 +94,7 @@ class _Situation:
         if attempt.state is State.RUNNING:
             return None
         if attempt.state is State.QUEUED:
-            return self.unserved(stage, attempt) or self.lost_patience(stage, attempt)
+            return self.unserved(stage, attempt) or self.lost_patience(stage, attempt) or self.explain(stage, attempt)
         return self.start(stage, attempt)
 
     def start(self, stage: Stage, attempt: Attempt) -> Action | None:
@@ -171,9 +173,17 @@ class _Situation:
         seen = 0.0 if unserved else self.fleet.last_connected(*asked)
         if self.now - max(attempt.waiting_since, seen) < stage.queue_timeout:
             return None
-        reason = unserved or "no worker that can serve it was connected"
+        reason = unserved or self.fleet.turned_away(*asked) or "no worker that can serve it was connected"
         reason = f"{reason} for {stage.queue_timeout:g} s (queue_timeout)"
         return Settle(slot=attempt.slot, state=State.INFRASTRUCTURE, reason=reason)
+
+    def explain(self, stage: Stage, attempt: Attempt) -> Explain | None:
+        """Why an attempt still waits that only a worker that was refused could serve; or that this is over."""
+        reason = self.fleet.turned_away(stage, attempt.slot.variant, self.context.trusted)
+        told = attempt.reason.startswith(NOT_USED)
+        if reason == attempt.reason or not (reason or told):
+            return None
+        return Explain(slot=attempt.slot, reason=reason)
 
     def end(self) -> End:
         if self.context.cancelled:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from master.pipeline import Requires, Stage
+from master.run_model import NOT_USED
 
 
 class WorkerFacts(Protocol):
@@ -72,9 +73,15 @@ class ConfiguredFleet:
     def last_connected(self, stage: Stage, variant: str, trusted: bool) -> float:
         return float("inf")
 
+    def turned_away(self, stage: Stage, variant: str, trusted: bool) -> str:
+        return ""
+
 
 class LiveFleet(ConfiguredFleet):
-    """The fleet of a running master: knows since when nobody has been there to serve a stage."""
+    """The fleet of a running master: knows since when nobody has been there to serve a stage.
+
+    ``before`` is the fleet of the settings that these take the place of: who was missed then is missed since then.
+    """
 
     def __init__(
         self,
@@ -82,12 +89,21 @@ class LiveFleet(ConfiguredFleet):
         unavailable: Callable[[Stage], str],
         connected: Callable[[], Iterable[str]],
         clock: Callable[[], float],
+        refused: Callable[[], Mapping[str, str]] = dict,
+        before: LiveFleet | None = None,
     ) -> None:
         super().__init__(workers, unavailable)
+        self._refused = refused
         self._connected = connected
         self._clock = clock
         self._since = clock()
-        self._seen: dict[str, float] = {}
+        self._seen: dict[str, float] = before._seen_of(workers) if before else {}
+
+    def _seen_of(self, workers: Mapping[str, WorkerFacts]) -> dict[str, float]:
+        """When each of these workers was last there; one that is new, or is now another, is not missed so far."""
+        there = set(self._connected())
+        same = [name for name, worker in workers.items() if self.workers.get(name) == worker]
+        return {name: self._clock() if name in there else self._seen.get(name, self._since) for name in same}
 
     def left(self, name: str) -> None:
         """Note that a worker has just disconnected."""
@@ -101,12 +117,21 @@ class LiveFleet(ConfiguredFleet):
         names = eligible(stage, self.workers, trusted=trusted)
         return max((self._seen.get(name, self._since) for name in names), default=self._since)
 
+    def turned_away(self, stage: Stage, variant: str, trusted: bool) -> str:
+        names = eligible(stage, self.workers, trusted=trusted)
+        refused = self._refused()
+        said = [f"{name} is not used, as {refused[name]}" for name in names if name in refused]
+        if stage.requires.local or not said or set(names) & set(self._connected()):
+            return ""
+        return NOT_USED + "; ".join(said)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ticket:
-    """A build request that may start: the run it is for, and whom it may run on."""
+    """A build request that may start: the run it is for, its builder, and whom it may run on."""
 
     run_id: int
+    builder: str
     trusted: bool
     local: bool
 
@@ -125,10 +150,20 @@ class Gate:
     def can_start(self, _builder: Any, worker_for_builder: Any, request: Any) -> bool:
         """Buildbot's ``canStartBuild``."""
         ticket = self.tickets.get(request.id)
-        if ticket is None:
-            return False
-        trust = self.trust.get(worker_for_builder.worker.workername)
-        return ticket.local or trust == trust_name(ticket.trusted)
+        return ticket is not None and self._fits(ticket, {self.trust.get(worker_for_builder.worker.workername, "")})
+
+    def startable(self, builder: str, workers: Iterable[str]) -> set[int]:
+        """The requests of a builder that may start on one of these workers."""
+        trusts = {self.trust.get(name, "") for name in workers}
+        return {
+            request
+            for request, ticket in self.tickets.items()
+            if ticket.builder == builder and self._fits(ticket, trusts)
+        }
+
+    @staticmethod
+    def _fits(ticket: Ticket, trusts: set[str]) -> bool:
+        return ticket.local or trust_name(ticket.trusted) in trusts
 
 
 def least_busy(_builder: Any, workers: list[Any], _request: Any) -> Any:

@@ -12,7 +12,6 @@ from buildbot.schedulers.forcesched import CollectedValidationError, ForceSchedu
 from buildbot.util.twisted import async_to_deferred
 
 from master.database import store
-from master.database.tables import inbox
 from master.pipeline import EventKind
 from master.repository import Repository, RepositoryUnreachable, UnknownRef, resolve
 from master.scheduler import NAME
@@ -66,10 +65,9 @@ class ForceRun(ForceScheduler):
         scheduler = self.master.scheduler_manager.namedServices[NAME]
         key = f"manual:{uuid.uuid4()}"
         try:
-            await scheduler.receive(event, key=key, source="manual")
+            await scheduler.dispatch(event, key=key)
         except InvalidEvent as error:
             raise CollectedValidationError({"ref": str(error)}) from None
-        await scheduler.idle()
         return await self.master.db.pool.do(_first_request, key)
 
     async def _event(self, owner: str, given: dict[str, list[Any]]) -> Event:
@@ -117,7 +115,7 @@ class ForceRun(ForceScheduler):
 
 def _first_request(connection: sa.Connection, key: str) -> tuple[int | None, dict[int, int]]:
     """Buildset and requests of the run's first attempt that Buildbot has queued."""
-    run_id = connection.execute(sa.select(inbox.c.run_id).where(inbox.c.key == key)).scalar()
+    run_id = store.run_of_event(connection, key)
     for attempt in store.attempts(connection, [run_id]) if run_id else []:
         if attempt.request_id is not None:
             return attempt.buildset_id, {0: attempt.request_id}

@@ -10,6 +10,7 @@ from twisted.python import log
 from master.database import buildbot_rows
 from master.database.records import AttemptRow, RunRow
 from master.pipeline import EventKind, Stage, State
+from master.workers import FleetWorker
 
 _PRIORITY = {EventKind.TAG: 30, EventKind.PUSH: 20, EventKind.PULL_REQUEST: 10}
 _RESULTS = {
@@ -18,6 +19,9 @@ _RESULTS = {
     State.FAILURE.value: FAILURE,
     State.CANCELLED.value: CANCELLED,
 }
+
+
+FORGOTTEN_S = 15.0  #: a claimed request has its build's row long before
 
 
 class UnknownBuilder(Exception):
@@ -89,6 +93,12 @@ class Handover:
         """End a request whose attempt has ended, so that Buildbot never starts it again."""
         await self.master.data.updates.completeBuildRequests([request_id], result)
 
+    def drop(self, worker: str, why: str) -> None:
+        """End the connection of a worker that does not do as told: to Buildbot, its builds are lost then."""
+        found = self.master.workers.workers.get(worker)
+        if isinstance(found, FleetWorker):
+            found.drop(why)
+
     def has_builder(self, stage: Stage, variant: str) -> bool:
         return stage.builder(variant) in self.master.botmaster.builders
 
@@ -97,6 +107,20 @@ class Handover:
         say so: Buildbot alone would wait for that until the worker leaves."""
         await self.master.data.updates.finishBuild(build_id, CANCELLED)
         await self.complete(request_id, CANCELLED)
+
+    async def free_forgotten(self) -> None:
+        """Give requests back that were claimed and never begun: when a worker leaves between the two, Buildbot fails to
+        begin the build (``Build.setup_properties_known_before_build_starts``) and keeps its claim."""
+        before = self.master.reactor.seconds() - FORGOTTEN_S
+        query = buildbot_rows.claimed_without_build
+        claimed = await self.master.db.pool.do(query, self.master.masterid, before)
+        builders = self.master.botmaster.builders.values()
+        begun = {request.id for builder in builders for build in builder.building for request in build.requests}
+        for request_id in claimed:
+            if request_id not in begun:
+                log.msg(f"request {request_id} was claimed and never begun; it is queued again")
+                await self.master.data.updates.unclaimBuildRequests([request_id])
+                self.master.botmaster.remove_in_progress_buildrequest(request_id)
 
     async def complete_leftovers(self) -> None:
         """End the requests that a crash, or a removed builder, left open behind ended attempts."""

@@ -15,12 +15,15 @@ import sqlalchemy as sa
 from buildbot.db import enginestrategy
 from buildbot.db.model import Model
 
+from master.artifacts import tokens
 from master.database import migrate
 from master.errors import UserError
 from master.places import ADMIN_PASSWORD, SECRETS, SETTINGS, password_name
 from master.secret_files import ensure
 from master.settings import load
 
+PIDFILE = "twistd.pid"
+TAC = "buildbot.tac"
 _TAC = """\
 # Made by mlc-ci; the settings are in settings.toml.
 from pathlib import Path
@@ -58,20 +61,34 @@ def prepare(basedir: Path) -> None:
     """
     try:
         settings = load(basedir / SETTINGS)
-        for name in (ADMIN_PASSWORD, *map(password_name, settings.workers)):
+        for name in (ADMIN_PASSWORD, tokens.KEY, tokens.PASSWORD, *map(password_name, settings.workers)):
             ensure(basedir / SECRETS, name)
-        _write_if_changed(basedir / "buildbot.tac", _TAC)
+        _write_if_changed(basedir / TAC, _TAC)
     except OSError as error:
         raise CannotPrepare(f"{basedir} cannot be prepared: {error}", "choose a folder that you may write to") from None
+    drop_foreign_pidfile(basedir)
     url = settings.database_url(basedir / SECRETS)
     _upgrade(basedir)
     _migrate(url, basedir)
 
 
+def drop_foreign_pidfile(basedir: Path) -> None:
+    """Forget the process number of an earlier life that a process of something else has now: Twisted only asks whether
+    any has it, and would not start."""
+    pidfile = basedir / PIDFILE
+    try:
+        pid = int(pidfile.read_text())
+        running = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):  # none, or Twisted's to judge
+        return
+    if running and str(basedir / TAC).encode() not in running:  # empty: just being born, or a zombie
+        pidfile.unlink(missing_ok=True)
+
+
 def command(basedir: Path) -> list[str]:
     """The command that runs the prepared master in the foreground; its log is ``twistd.log``."""
-    pidfile = f"--pidfile={basedir / 'twistd.pid'}"
-    return [script("twistd"), "--nodaemon", "--no_save", pidfile, f"--python={basedir / 'buildbot.tac'}"]
+    pidfile = f"--pidfile={basedir / PIDFILE}"
+    return [script("twistd"), "--nodaemon", "--no_save", pidfile, f"--python={basedir / TAC}"]
 
 
 def expect_a_crash(basedir: Path) -> None:

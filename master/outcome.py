@@ -15,6 +15,10 @@ from buildbot.process.results import CANCELLED, EXCEPTION, FAILURE, RETRY, SUCCE
 from master.database.records import AttemptRow
 from master.pipeline import Stage, State
 
+OVERDUE = "still running after "  #: how the reason of a withdrawal begins for which the worker is to blame
+_GRACE_S = 300.0
+_GRACE = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildFacts:
@@ -69,7 +73,7 @@ def outcome_of_build(build: BuildFacts, properties: Mapping[str, object], stage:
         case _ if results == SUCCESS:
             return Outcome(state=State.SUCCESS)
         case _ if results == CANCELLED:
-            return Outcome(state=State.CANCELLED, reason=attempt.withdrawn or "stopped on the page")
+            return _taken_back(attempt, "stopped on the page")
         case _ if results in (WARNINGS, FAILURE) and infrastructure:
             return Outcome(state=State.INFRASTRUCTURE, reason=reason)
         case _ if results == WARNINGS or (results == FAILURE and stage.continue_on_error):
@@ -87,8 +91,23 @@ def outcome_without_build(request: RequestFacts, attempt: AttemptRow) -> Outcome
     if not request.complete:
         return None
     if request.results == CANCELLED:
-        return Outcome(state=State.CANCELLED, reason=attempt.withdrawn or "cancelled on the page")
+        return _taken_back(attempt, "cancelled on the page")
     return Outcome(state=State.INFRASTRUCTURE, reason="Buildbot completed the request without a build")
+
+
+def _taken_back(attempt: AttemptRow, otherwise: str) -> Outcome:
+    state = State.INFRASTRUCTURE if attempt.withdrawn.startswith(OVERDUE) else State.CANCELLED
+    return Outcome(state=state, reason=attempt.withdrawn or otherwise)
+
+
+def overdue(build: BuildFacts, stage: Stage, now: float) -> str:
+    """Why a build has run for too long; empty while it has not.
+
+    The stage's ``timeout`` is for its worker to enforce; that it did not is seen once a generous grace is over.
+    """
+    if now - build.started_at <= stage.timeout * (1 + _GRACE) + _GRACE_S:
+        return ""
+    return f"{OVERDUE}{now - build.started_at:.0f} s: its worker has not ended it at {stage.timeout:g} s (timeout)"
 
 
 def too_often_lost(attempt: AttemptRow, stage: Stage, master_restarts: int) -> Outcome | None:

@@ -154,7 +154,7 @@ def _artifacts(settings: Settings, request: RunRequest, stage: Stage) -> tuple[s
         case "release":
             return (f"{own.target.folder}/{request.tag}/",)
         case "build-linux":
-            return ("wheelhouse/*.whl",)
+            return ("wheelhouse/*.whl", "wheelhouse/*.manifest.json")
         case _:
             return tuple(own.artifacts)
 

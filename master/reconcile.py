@@ -8,24 +8,23 @@ crash left between two writes is found by the next reading.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from twisted.internet import threads as twisted_threads
 from twisted.python import log
 
 from master import acceptance, outcome
 from master.database import buildbot_rows, store
-from master.database.records import Artifact, AttemptRow, RunRow
+from master.database.records import AttemptRow, RunRow
 from master.decisions import decide
 from master.fleet import Gate, LiveFleet, Ticket
 from master.handover import Handover, UnknownBuilder
 from master.outcome import BuildFacts, Outcome, RequestFacts
 from master.pipeline import Pipeline, Stage, State
-from master.run_model import Action, Create, End, Enqueue, Settle, Slot, Wait, Withdraw
+from master.run_model import Action, Create, End, Enqueue, Explain, Settle, Slot, Wait, Withdraw
 
 _RETRY_S = 5.0  #: pause before a builder that is missing is looked for again
 _SOONEST_S = 1.0
+_OBEYS_S = 300.0  #: so long may a build take to stop, before its worker is taken for one that does not do as told
 _LIVE = tuple(state for state in State if not state.ended)
 
 
@@ -40,20 +39,20 @@ class Reconciler:
         fleet: LiveFleet,
         pipeline: Pipeline,
         *,
-        artifacts: Path,
         master_restarts: int,
         clock: Callable[[], float],
+        began: float,
     ) -> None:
         self.database = database
         self.handover = handover
         self.gate = gate
         self.fleet = fleet
         self.pipeline = pipeline
-        self.artifacts = artifacts
         self.master_restarts = master_restarts
         self.clock = clock
+        self.began = began  #: this life of the master: what was being built before and got lost was lost with it
         self.recovering = False  #: lost builds seen now were lost with the master, not with their worker
-        self._withdrawn: set[int] = set()  # requests that were told to stop, in this life of the master
+        self._withdrawn: dict[int, float] = {}  # requests that were told to stop, and when
 
     async def run(self, run_id: int) -> float | None:
         """Do all that can be done for a run now; when to look again at the latest, ``None`` for at its next event."""
@@ -101,23 +100,26 @@ class Reconciler:
     async def follow(self, run: RunRow, attempt: AttemptRow, request: RequestFacts) -> bool:
         """Bring one attempt to where its request stands."""
         stage = self.pipeline[attempt.stage] if self.planned(attempt) else _removed(attempt)
+        lost = request.lost_after(attempt.counted_build)
         if build := request.decisive:
+            if lost:  # it has ended before they were seen
+                attempt = await self.note_lost(run, attempt, lost)
             properties = await self.database.do(buildbot_rows.properties, build.id)
             ended = outcome.outcome_of_build(build, properties, stage, attempt)
             return await self.settle(run, attempt, ended, build)
         if ended_without := outcome.outcome_without_build(request, attempt):
             return await self.settle(run, attempt, ended_without, request_open=False)
-        if lost := request.lost_after(attempt.counted_build):
-            return await self.count_lost(run, attempt, stage, [build.id for build in lost])
+        if lost:
+            return await self.count_lost(run, attempt, stage, lost)
         if request.running and (gone := self.builder_gone(run, attempt, stage)):
             ended_here = await self.settle(run, attempt, gone, request_open=False)
             await self.handover.abandon(request.id, request.running.id)
             return ended_here
-        if attempt.withdrawn and request.id not in self._withdrawn:
-            self._withdrawn.add(request.id)
-            self.gate.tickets.pop(request.id, None)
-            await self.handover.cancel(request.id, attempt.withdrawn)
+        if attempt.withdrawn:
+            await self.take_back(request, attempt)
         if build := request.running:
+            if not attempt.withdrawn and (why := outcome.overdue(build, stage, self.clock())):
+                return await self.write(run, attempt.slot, {"withdrawn": why})
             self.gate.tickets.pop(request.id, None)
             if attempt.state is State.RUNNING and attempt.build_id == build.id:
                 return False
@@ -131,6 +133,18 @@ class Reconciler:
             self.admit(run, attempt, stage)
         return False
 
+    async def take_back(self, request: RequestFacts, attempt: AttemptRow) -> None:
+        """Have Buildbot end a request; a worker that does not stop its build for it is thrown out in the end."""
+        told, now = self._withdrawn.get(request.id), self.clock()
+        if told is None:
+            self.gate.tickets.pop(request.id, None)
+            await self.handover.cancel(request.id, attempt.withdrawn)
+        elif request.running and now - told >= _OBEYS_S:
+            self.handover.drop(request.running.worker, f"build {request.running.id} was to stop {now - told:.0f} s ago")
+        else:
+            return
+        self._withdrawn[request.id] = now
+
     def builder_gone(self, run: RunRow, attempt: AttemptRow, stage: Stage) -> Outcome | None:
         """The end of an attempt that is being built, once new settings have no builder for it."""
         if self.handover.has_builder(stage, attempt.variant):
@@ -142,8 +156,9 @@ class Reconciler:
 
     def admit(self, run: RunRow, attempt: AttemptRow, stage: Stage) -> None:
         """Let the gate start an attempt's request."""
-        if attempt.request_id is not None and attempt.request_id not in self.gate.tickets:
-            ticket = Ticket(run_id=run.id, trusted=run.trusted, local=stage.requires.local)
+        builder = stage.builder(attempt.variant)
+        ticket = Ticket(run_id=run.id, builder=builder, trusted=run.trusted, local=stage.requires.local)
+        if attempt.request_id is not None and self.gate.tickets.get(attempt.request_id) != ticket:
             self.gate.tickets[attempt.request_id] = ticket
             self.handover.poke(stage, attempt.variant)
 
@@ -160,16 +175,27 @@ class Reconciler:
     async def store_ids(self, run: RunRow, attempt: AttemptRow, buildset: int, request: int) -> bool:
         return await self.write(run, attempt.slot, {"buildset_id": buildset, "request_id": request})
 
-    async def count_lost(self, run: RunRow, attempt: AttemptRow, stage: Stage, builds: list[int]) -> bool:
+    async def count_lost(self, run: RunRow, attempt: AttemptRow, stage: Stage, builds: list[BuildFacts]) -> bool:
         """Count builds that were lost, and end the attempt when they are too many."""
-        column = "lost_with_master" if self.recovering or self.handover.stopping else "lost_with_worker"
-        count = getattr(attempt, column) + len(builds)
-        self._withdrawn.discard(attempt.request_id or 0)
-        await self.write(run, attempt.slot, {column: count, "counted_build": builds[-1]})
-        counted: AttemptRow = await self.database.do(store.attempt, attempt.id)
+        counted = await self.note_lost(run, attempt, builds)
         if too_often := outcome.too_often_lost(counted, stage, self.master_restarts):
             await self.settle(run, counted, too_often)
         return True
+
+    async def note_lost(self, run: RunRow, attempt: AttemptRow, builds: list[BuildFacts]) -> AttemptRow:
+        """The attempt, with these builds among those that were lost."""
+        all_with_master = self.recovering or self.handover.stopping
+        # Buildbot keeps whole seconds
+        with_master = sum(all_with_master or build.started_at < int(self.began) for build in builds)
+        values = {
+            "lost_with_master": attempt.lost_with_master + with_master,
+            "lost_with_worker": attempt.lost_with_worker + len(builds) - with_master,
+            "counted_build": builds[-1].id,
+        }
+        self._withdrawn.pop(attempt.request_id or 0, None)
+        await self.write(run, attempt.slot, values)
+        counted: AttemptRow = await self.database.do(store.attempt, attempt.id)
+        return counted
 
     async def settle(
         self,
@@ -188,22 +214,23 @@ class Reconciler:
             # Buildbot keeps whole seconds: its times are for what happened while nobody was looking
             "ended_at": build.complete_at if build and self.recovering else self.clock(),
         }
-        files: list[Artifact] = []
+        left_by = None
         if build:
             values.update(build_id=build.id, worker=build.worker)
             values["started_at"] = attempt.started_at or max(build.started_at, attempt.waiting_since)
-            if ended.state.good:
-                folder = acceptance.build_folder(run.id, *attempt.slot.key, attempt.number, build.id)
-                files = await twisted_threads.deferToThread(acceptance.collect, self.artifacts, folder)
-        accepted = await self.accept(run, attempt.slot, values, files)
+            left_by = build.id if ended.state.good else None
+        accepted = await self.accept(run, attempt.slot, values, left_by)
         if attempt.request_id is not None:
             self.gate.tickets.pop(attempt.request_id, None)
+            self._withdrawn.pop(attempt.request_id, None)
             if build is None and request_open and accepted:
                 await self.handover.cancel(attempt.request_id, ended.reason)
         return accepted
 
-    async def accept(self, run: RunRow, slot: Slot, values: dict[str, Any], files: list[Artifact]) -> bool:
-        accepted: bool = await self.database.do_with_transaction(store.accept, run.id, slot, values=values, files=files)
+    async def accept(self, run: RunRow, slot: Slot, values: dict[str, Any], build_id: int | None) -> bool:
+        accepted: bool = await self.database.do_with_transaction(
+            acceptance.accept, run.id, slot, values=values, build_id=build_id
+        )
         log.msg(f"run {run.id}: {slot} ended as {values['state']} {values['reason']}".rstrip())
         return accepted
 
@@ -222,6 +249,8 @@ class Reconciler:
                 return await self.write(run, action.slot, values)
             case Wait():
                 return await self.write(run, action.slot, {"waiting_since": now, "reason": action.reason})
+            case Explain():
+                return await self.write(run, action.slot, {"reason": action.reason})
             case Settle():
                 attempt = attempts[action.slot]
                 if attempt.request_id is not None:

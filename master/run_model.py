@@ -8,6 +8,8 @@ from typing import Protocol
 
 from master.pipeline import EventKind, Stage, State
 
+NOT_USED = "no worker that fits is connected: "  #: how :meth:`Fleet.turned_away` begins
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
@@ -79,6 +81,9 @@ class Fleet(Protocol):
     def last_connected(self, stage: Stage, variant: str, trusted: bool) -> float:
         """When a worker that can serve it was last seen connected."""
 
+    def turned_away(self, stage: Stage, variant: str, trusted: bool) -> str:
+        """Which worker would serve it and was refused, and why; empty while another is connected."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Create:
@@ -99,6 +104,14 @@ class Enqueue:
 @dataclass(frozen=True, kw_only=True)
 class Wait:
     """Say why a ready attempt cannot be handed over yet."""
+
+    slot: Slot
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain:
+    """Say why an attempt that was handed over still waits."""
 
     slot: Slot
     reason: str
@@ -129,7 +142,7 @@ class End:
     reason: str
 
 
-Action = Create | Enqueue | Wait | Settle | Withdraw | End
+Action = Create | Enqueue | Wait | Explain | Settle | Withdraw | End
 
 
 def latest_attempts(attempts: Iterable[Attempt]) -> dict[tuple[str, str], Attempt]:

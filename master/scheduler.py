@@ -8,8 +8,8 @@ is remembered here that the tables do not hold; a master killed at any moment pi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from buildbot.schedulers.base import ReconfigurableBaseScheduler
@@ -17,6 +17,8 @@ from buildbot.util.twisted import async_to_deferred
 from twisted.internet import defer
 from twisted.python import log
 
+from master.calls import Calls
+from master.chooser import PlannedChooser
 from master.database import buildbot_rows, store
 from master.fleet import Gate, LiveFleet
 from master.handover import Handover
@@ -24,9 +26,9 @@ from master.inbox import Inbox
 from master.pipeline import Stage
 from master.reconcile import Reconciler
 from master.repeat import repeat_run
-from master.repetition import Refused
 from master.run_model import Slot
 from master.settings import Settings
+from master.strays import Strays
 from master.triggers import Event, Rules
 
 NAME = "pipeline"
@@ -41,9 +43,9 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         settings: the whole settings; the pipeline, the workers and the limits are read from them.
         unavailable: why this version has no steps for a stage; empty when it has.
         gate: the gate that the builders ask (``canStartBuild``).
-        artifacts: the folder below which builds upload.
     """
 
+    settings: Settings
     trouble: str = ""  #: why no event may be coming in just now; the poller tells
     inbox: Inbox
     reconciler: Reconciler
@@ -54,14 +56,17 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(name=NAME, **kwargs)
         self.gate = Gate()
+        self._unread = False  # whether there may be something in the inbox
         self._dirty: dict[int, None] = {}  # run ids, in the order they were heard of
+        self._swept: dict[int, None] = {}  # run ids of which nothing was heard; looked at after the others
         self._work: defer.Deferred[None] | None = None
-        self._again = False
         self._lock = defer.DeferredLock()  # one thing at once: a run carried forward, a wish, a new configuration
         self._consumers: list[Any] = []
-        self._calls: dict[str, Any] = {}  # pending reactor calls by what they are for
+        self._calls = Calls()
         self._carrying = False
-        self._turned_away: set[int] = set()  # requests of nobody's whose wish was heard
+        self._strays = Strays(self)
+        self._fleet: LiveFleet | None = None
+        self._began = 0.0  # this life of the master
 
     def checkConfig(self, *, builderNames: list[str], **_: Any) -> None:
         super().checkConfig(builderNames=builderNames)
@@ -74,19 +79,24 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         settings: Settings,
         unavailable: Callable[[Stage], str],
         gate: Gate,
-        artifacts: Path,
     ) -> None:
         """Take the settings over, also while runs are under way: they follow the new pipeline from here on."""
         await super().reconfigService(builderNames=builderNames)
-        await self._lock.run(self._configure, settings, unavailable, gate, artifacts)
+        await self._lock.run(self._configure, settings, unavailable, gate)
         if self._carrying:
             self._call("sweep", 0, self._sweep)
 
-    def _configure(self, settings: Settings, unavailable: Callable[[Stage], str], gate: Gate, artifacts: Path) -> None:
+    def _configure(self, settings: Settings, unavailable: Callable[[Stage], str], gate: Gate) -> None:
         database, clock = self.master.db.pool, self.master.reactor.seconds
+        self.settings = settings
         project = settings.project
+        self._began = self._began or clock()
         gate.tickets.update(self.gate.tickets)
         self.gate = gate
+        self.master.botmaster.brd.BuildChooser = partial(PlannedChooser, gate)
+        self._fleet = LiveFleet(
+            settings.workers, unavailable, self._connected, clock, self._refused, before=self._fleet
+        )
         self.inbox = Inbox(database, rules_of(settings), settings.threads, clock)
         self.handover = self.handover_class(
             self.master, scheduler=self.name, repository=project.repository, project=project.name
@@ -95,15 +105,19 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
             database,
             self.handover,
             gate,
-            LiveFleet(settings.workers, unavailable, self._connected, clock),
+            self._fleet,
             settings.pipeline(),
-            artifacts=artifacts,
             master_restarts=settings.scheduling.master_restarts,
             clock=clock,
+            began=self._began,
         )
 
     def _connected(self) -> list[str]:
         return [name for name, worker in self.master.workers.workers.items() if worker.conn is not None]
+
+    def _refused(self) -> dict[str, str]:
+        workers = self.master.workers.workers.items()
+        return {name: why for name, worker in workers if (why := getattr(worker, "refused", ""))}
 
     # -- life
 
@@ -129,6 +143,9 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         self.reconciler.recovering = True
         try:
             await self._lock.run(self._recover)
+        except Exception:
+            self._stop_listening()
+            raise
         finally:
             self.reconciler.recovering = False
         self._carrying = True
@@ -143,15 +160,15 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
     @async_to_deferred
     async def deactivate(self) -> None:
         self._carrying = False
-        for call in self._calls.values():
-            if call.active():
-                call.cancel()
-        self._calls.clear()
-        while self._consumers:
-            self._consumers.pop().stopConsuming()
+        self._calls.call_all_off()
+        self._stop_listening()
         if self._work is not None:
             await self._work
         await super().deactivate()
+
+    def _stop_listening(self) -> None:
+        while self._consumers:
+            self._consumers.pop().stopConsuming()
 
     # -- what is heard
 
@@ -165,6 +182,8 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
     def _heard_of_worker(self, key: tuple[str, str, str], message: dict[str, Any]) -> None:
         if key[2] == "disconnected":
             self.reconciler.fleet.left(message["name"])
+            if self._carrying and message["name"] in self._refused():
+                self._call("sweep", 0, self._sweep)  # what waits for it shall say so
 
     @async_to_deferred
     async def _look_for_request(self, request_id: int) -> None:
@@ -174,45 +193,52 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
             if attempt is not None:
                 self.look_at(attempt.run_id)
             else:
-                await self.turn_away_strays()
+                await self._strays.turn_away()
         except Exception:
             log.err(None, f"while looking for the run of request {request_id}")
 
     # -- what is done
 
     def look_at(self, *run_ids: int) -> None:
-        """Carry these runs forward, soon, after reading the inbox."""
+        """Carry these runs forward, soon, after reading the inbox; without any, read the inbox."""
         self._dirty.update(dict.fromkeys(run_ids))
-        self._again = True
-        if self._carrying and self._work is None:
-            self._work = self._work_off()
-            self._work.addBoth(self._rest)
+        self._unread = self._unread or not run_ids
+        self._begin()
 
-    async def idle(self) -> None:
-        """Wait until all that was heard of so far is done."""
-        while self._work is not None:
-            done: defer.Deferred[None] = defer.Deferred()
-            self._work.chainDeferred(done)
-            await done
+    def _begin(self) -> None:
+        if self._carrying and self._work is None and self._next():
+            self._work = self._work_off()
+            self._work.addErrback(lambda why: log.err(why, "while carrying runs forward")).addBoth(self._rest)
 
     def _rest(self, _result: object) -> None:
         self._work = None
-        if self._again and self._carrying:
-            self.look_at()
+        self._begin()
+
+    def _next(self) -> bool:
+        return bool(self._unread or self._dirty or self._swept)
 
     @async_to_deferred
     async def _work_off(self) -> None:
-        while self._again and self._carrying:
-            self._again = False
-            try:
-                self._dirty.update(dict.fromkeys(await self._lock.run(async_to_deferred(self.inbox.drain))))
-                while self._dirty and self._carrying:
-                    run_id = next(iter(self._dirty))
-                    del self._dirty[run_id]
-                    await self._lock.run(self._carry, run_id)
-            except Exception:
-                log.err(None, "while reading the inbox; trying again")
-                self._call("inbox", _RETRY_S, self.look_at)
+        while self._carrying and self._next():
+            if self._unread:  # asked before every run: an event must not wait for all that there is to do
+                self._unread = False
+                await self._lock.run(self._read_inbox)
+                continue
+            run_id = next(iter(self._dirty or self._swept))
+            self._dirty.pop(run_id, None)
+            self._swept.pop(run_id, None)
+            await self._lock.run(self._carry, run_id)
+
+    @async_to_deferred
+    async def _read_inbox(self) -> None:
+        try:
+            self._put_first(await self.inbox.drain())
+        except Exception:
+            log.err(None, "while reading the inbox; trying again")
+            self._call("inbox", _RETRY_S, self.look_at)
+
+    def _put_first(self, run_ids: Iterable[int]) -> None:
+        self._dirty = dict.fromkeys(run_ids) | self._dirty
 
     @async_to_deferred
     async def _carry(self, run_id: int) -> None:
@@ -221,16 +247,20 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         except Exception:
             log.err(None, f"while carrying run {run_id} forward; trying again")
             deadline = self.master.reactor.seconds() + _RETRY_S
-        if deadline is not None:
+        if deadline is None:
+            self._calls.call_off(f"run {run_id}")
+        else:
             self._call(f"run {run_id}", max(0.0, deadline - self.master.reactor.seconds()), self.look_at, run_id)
 
     @async_to_deferred
     async def _sweep(self) -> None:
         """Look at every live run, whatever was heard or missed."""
         try:
-            self.look_at(*await self.master.db.pool.do(store.live_runs))
-            await self.turn_away_strays()
+            self._swept.update(dict.fromkeys(await self.master.db.pool.do(store.live_runs)))
+            self.look_at()
+            await self._strays.turn_away()
             await self.handover.complete_leftovers()
+            await self.handover.free_forgotten()
             self.master.botmaster.maybeStartBuildsForAllBuilders()
         except Exception:
             log.err(None, "while looking at every live run; trying again")
@@ -238,11 +268,7 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
             self._call("sweep", _SWEEP_S, self._sweep)
 
     def _call(self, purpose: str, delay: float, function: Callable[..., object], *args: object) -> None:
-        """Call later; a newer call for the same purpose takes the place of the older."""
-        pending = self._calls.pop(purpose, None)
-        if pending is not None and pending.active():
-            pending.cancel()
-        self._calls[purpose] = self.master.reactor.callLater(delay, function, *args)
+        self._calls.call(self.master.reactor, purpose, delay, function, *args)
 
     # -- wishes
 
@@ -255,6 +281,35 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         kept = await self.inbox.receive(event, key=key, source=source)
         self.look_at()
         return kept
+
+    async def dispatch(self, event: Event, *, key: str) -> None:
+        """Keep a manual event, and take its run as far as it goes now, before all else that there is to do.
+
+        What fails once it is kept is tried again later, and is no failure of the dispatch.
+
+        Raises:
+            InvalidEvent: it is none, and nothing was kept.
+        """
+        await self.inbox.receive(event, key=key, source="manual")
+        if not self._carrying:
+            return
+        try:
+            await self._lock.run(self._open, key)
+        except Exception:
+            log.err(None, f"event {key} is kept, and its run could not be made at once; trying again")
+            self._call("inbox", _RETRY_S, self.look_at)
+
+    @async_to_deferred
+    async def _open(self, key: str) -> None:
+        pool = self.master.db.pool
+        for inbox_id, told, event in await pool.do(store.unread):
+            if told == key:
+                self._put_first(await self.inbox.open(inbox_id, key, event))
+        run_id = await pool.do(store.run_of_event, key)
+        if run_id is not None:
+            self._dirty.pop(run_id, None)
+            await self._carry(run_id)
+        self._begin()
 
     async def cancel(self, run_id: int, reason: str) -> bool:
         """End a run that is no longer wanted; False when it has ended."""
@@ -275,25 +330,12 @@ class PipelineScheduler(ReconfigurableBaseScheduler):
         self.look_at(run_id)
         return slots
 
-    async def _wished_by_rebuild(self, request_id: int, external_id: str) -> None:
-        run_id, _, rest = external_id.partition("/")
-        if not run_id.isdigit():
-            log.msg(f"request {request_id} belongs to no run and is cancelled")
-            return
-        try:
-            await self.repeat(int(run_id), rest.partition("/")[0], because="Rebuild")
-        except Refused as refused:
-            log.msg(f"Rebuild of {external_id} refused: {refused}")
-
-    async def turn_away_strays(self) -> None:
-        """Deal with requests that nobody planned: a Rebuild is a wish for a new attempt; the request itself goes."""
-        found = await self._lock.run(self.master.db.pool.do, buildbot_rows.strays, self.builderNames)
-        for request_id, external_id in found:
-            if request_id not in self._turned_away:  # its end takes a moment, and it is heard of again meanwhile
-                self._turned_away.add(request_id)
-                await self._wished_by_rebuild(request_id, external_id)
-            # last: the request is all that a crash leaves of a wish that was not written down yet
-            await self.handover.cancel(request_id, "only the pipeline starts builds here")
+    async def strays(self) -> list[tuple[int, str]]:
+        """Open requests that nobody planned: id, external id."""
+        found: list[tuple[int, str]] = await self._lock.run(
+            self.master.db.pool.do, buildbot_rows.strays, self.builderNames
+        )
+        return found
 
 
 def rules_of(settings: Settings) -> Rules:

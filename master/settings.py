@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from master.check import check
+from master.settings_artifacts import ArtifactSettings
 from master.settings_models import (
     DatabaseSettings,
     JanitorSettings,
@@ -39,10 +40,11 @@ from master.settings_stages import (
     RequiresSettings,
     StageSettings,
     TargetSettings,
-    WheelSettings,
 )
+from master.settings_wheel import WheelSettings
 
 __all__ = [
+    "ArtifactSettings",
     "DatabaseSettings",
     "Examined",
     "JanitorSettings",

@@ -6,13 +6,14 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from master.errors import SecretUnreadable
 from master.pipeline import NoWorkerPolicy, Pipeline, Stage
+from master.settings_artifacts import ArtifactSettings
 from master.settings_stages import USES, StageSettings, Use
 from master.settings_types import (
     SECRET_NAME,
@@ -27,6 +28,7 @@ from master.settings_types import (
     Text,
     Texts,
     refused,
+    web_url,
 )
 
 _SECRET = re.compile(r"\{secret:(" + SECRET_NAME.pattern + r")\}", re.ASCII)
@@ -41,12 +43,6 @@ def _database(value: object) -> object:
             raise refused("is no database that is known here", allowed)
         if "{secret:" in _SECRET.sub("", value):
             raise refused("names no secret: letters, digits, _, - and . between {secret: and }", allowed)
-    return value
-
-
-def _web_url(value: object) -> object:
-    if isinstance(value, str) and value and not re.match(r"https?://[^/\s]+", value):
-        raise refused("is no web address", "https://HOST/ or http://HOST:PORT/ (left out: derived from the port)")
     return value
 
 
@@ -66,7 +62,7 @@ class MasterSettings(Table):
     title: Text = "mlc-ci"
     web_listen: Text = "127.0.0.1"
     web_port: Port = 8010  #: 0: any free one
-    url: Annotated[str, BeforeValidator(_web_url)] = ""
+    url: Annotated[str, BeforeValidator(web_url)] = ""
     worker_listen: Text = "127.0.0.1"  #: beyond the loopback interface only with ``worker_tls``
     worker_port: Port = 9989  #: 0: any free one (not with TLS)
     worker_tls: Switch = False
@@ -97,12 +93,13 @@ class ThreadsSettings(Table):
 
 
 class SchedulingSettings(Table):
-    """Defaults for every stage, and how often a dying master may repeat a build."""
+    """Defaults for every stage, how often a dying master may repeat a build, and when a worker is taken for lost."""
 
     queue_timeout: PositiveDuration = 6 * 3600.0
     no_worker: NoWorkerPolicy = "wait"
     infrastructure_retries: Count = 2
     master_restarts: Count = 10
+    worker_timeout: PositiveDuration = 60.0  #: so long may a connected worker give no sign of life
 
 
 class WorkerSettings(Table):
@@ -120,11 +117,26 @@ class Settings(Table):
     master: MasterSettings = MasterSettings()
     database: DatabaseSettings = DatabaseSettings()
     janitor: JanitorSettings = JanitorSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
     environment: Environment = Field(default_factory=dict)
     threads: ThreadsSettings = ThreadsSettings()
     scheduling: SchedulingSettings = SchedulingSettings()
     workers: Mapping[str, WorkerSettings] = Field(default_factory=dict)
     stages: Annotated[Mapping[str, StageSettings], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _artifacts_where_workers_are(cls, data: Any) -> Any:
+        """What says nothing else of ``[artifacts]`` listens where the workers' port does: a worker that reaches the
+        master over TLS is one that uploads."""
+        tables = data if isinstance(data, dict) else {}
+        master, artifacts = tables.get("master", {}), tables.get("artifacts", {})
+        if not isinstance(master, dict) or not isinstance(artifacts, dict) or not master.get("worker_tls"):
+            return data
+        as_workers = {"tls": master["worker_tls"]}
+        if "worker_listen" in master:
+            as_workers["listen"] = master["worker_listen"]
+        return {**data, "artifacts": {**as_workers, **artifacts}}
 
     def pipeline(self) -> Pipeline:
         """The stage graph; ``ValueError`` when it is none (:func:`master.settings.load` has refused those)."""
@@ -152,6 +164,7 @@ class Settings(Table):
             queue_timeout=own.queue_timeout or scheduling.queue_timeout,
             timeout=timeout,
             silence_timeout=own.silence_timeout or min(timeout, 20 * 60.0),
+            limits=own.limits.limits(),
             infrastructure_retries=_first(own.infrastructure_retries, scheduling.infrastructure_retries),
             secrets=own.secrets,
             permissions=dict(own.permissions),

@@ -75,6 +75,12 @@ def _variables(value: object) -> object:
     return value
 
 
+def web_url(value: object) -> object:
+    if isinstance(value, str) and value and not re.match(r"https?://[^/\s]+", value):
+        raise refused("is no web address", "https://HOST/ or http://HOST:PORT/ (left out: derived from the port)")
+    return value
+
+
 def validate_command(value: object) -> object:
     """A shell line, or a program with its arguments."""
     if isinstance(value, str) and value.strip():

@@ -14,6 +14,7 @@ from twisted.spread import pb
 from master.places import password_name
 from master.settings import Settings, read_secret
 from master.versions import mismatch, ours
+from master.watchdog import Watchdog
 
 LOCAL = "in-master"  #: the worker inside the master that serves ``local`` stages
 _LOCAL_BUILDS = 10
@@ -25,7 +26,22 @@ class NotUsed(pb.Error):
 
 class FleetWorker(Worker):
     """A worker host. Small messages go out at once: Nagle's algorithm against delayed acknowledgements costs
-    40 ms for each message that a step sends."""
+    40 ms for each message that a step sends.
+
+    ``patience`` is how long it may give no sign of life, in seconds, before it is taken for lost.
+    """
+
+    refused = ""  #: why it was turned away when it last tried to attach
+    _watchdog: Watchdog | None = None
+
+    def checkConfig(self, name: str, password: Any, *, patience: float, **more: Any) -> None:
+        super().checkConfig(name, password, **more)
+
+    @async_to_deferred
+    async def reconfigService(self, name: str, password: Any, *, patience: float, **more: Any) -> None:
+        """Buildbot's hook; a connection that is there is watched with the patience that it came with."""
+        self.patience = patience
+        await super().reconfigService(name, password, **more)
 
     @async_to_deferred
     async def attached(self, conn: Any) -> None:
@@ -35,9 +51,31 @@ class FleetWorker(Worker):
         if version := str(conn.info.get("mlc_ci") or "").strip():
             conn.info["version"] = f"{conn.info.get('version')}, mlc-ci {version}"  # all that its page shows of it
         broker = conn.mind.broker
+        self.refused = ""
+        self._watch(conn)
         await super().attached(conn)
         if broker.disconnected:  # meanwhile, and Buildbot would take it for connected for ever: nobody tells it
             self._forget(conn)
+
+    def _watch(self, conn: Any) -> None:
+        """From here on: it may hang while it attaches, too."""
+        mind, reactor = conn.mind, self.master.reactor
+        # of all that can be asked this costs the least, and leaves no line in the worker's log
+        watchdog = Watchdog(self.name, mind.broker, lambda: mind.callRemote("getVersion"), self.patience, reactor)
+        conn.notifyOnDisconnect(watchdog.stop)
+        self._watchdog = watchdog
+        watchdog.start()
+
+    def messageReceivedFromWorker(self) -> None:
+        """Buildbot's hook: of each message, a piece of a log as well."""
+        super().messageReceivedFromWorker()
+        if self._watchdog:
+            self._watchdog.heard()
+
+    def drop(self, why: str) -> None:
+        """End its connection, for this reason; it may connect again."""
+        if self._watchdog:
+            self._watchdog.end(why)
 
     @staticmethod
     def _forget(conn: Any) -> None:
@@ -46,7 +84,9 @@ class FleetWorker(Worker):
             conn.detached(conn.mind)
 
     async def _turn_away(self, conn: Any, why: str) -> None:
-        """Refuse to attach: to the pipeline the worker is not there, and its page and its own log say why."""
+        """Refuse to attach: to the pipeline the worker is not there; its page, its own log and what waits for it say
+        why."""
+        self.refused = why
         log.msg(f"worker {self.name!r} is not used: {why}")
         version = f"{conn.info.get('version')}, not used: {why}"
         info = {key: conn.info.get(key) for key in ("admin", "host", "access_uri")} | {"version": version}
@@ -68,6 +108,7 @@ def configured_workers(settings: Settings, secrets: Path) -> list[AbstractWorker
             name,
             read_secret(secrets, password_name(name)),
             max_builds=worker.max_builds,
+            patience=settings.scheduling.worker_timeout,
             properties={"worker_trust": worker.trust, "worker_os": worker.os},
         )
         for name, worker in settings.workers.items()

@@ -15,10 +15,13 @@ COMMANDS = {
     "checkout": ("workers.checkout", "check out pinned commits into a folder that is kept"),
     "join": ("workers.join", "make a worker's folder from the bundle that the master made for it"),
     "start": ("workers.start", "run a Buildbot worker in the foreground"),
+    "limit": ("workers.limit", "run a command within limits of memory and processes, and end all of it at one"),
     "caches": ("workers.caches", "build through ccache and sccache, and say what they were good for"),
     "tools": ("workers.tools", "say which programs are here, and fail where one is missing"),
     "stamp": ("workers.stamp", "run a checkout's version script and check the version against a tag"),
     "imports": ("workers.imports", "import modules in another Python environment and check what is installed there"),
+    "upload": ("workers.upload", "send a build's files to the artifact store"),
+    "download": ("workers.download", "fetch what earlier stages of the run have left"),
     "verify-wheel": ("workers.wheel.command", "check wheels before they leave, of any platform"),
     "wheel-manifest": (
         "workers.wheel.manifest",

@@ -62,7 +62,10 @@ def _build(row: Any) -> BuildFacts:
 
 
 def find_buildset(connection: sa.Connection, external_id: str) -> tuple[int, int] | None:
-    """Buildset and request that were added for an attempt, if any: the oldest, as a Rebuild copies the string."""
+    """Buildset and request that were added for an attempt, if any: the oldest, as a Rebuild copies the string.
+
+    The index for it is ours (migration 0004).
+    """
     s, r = Model.buildsets, Model.buildrequests
     row = connection.execute(
         sa.select(s.c.id, r.c.id)
@@ -89,8 +92,7 @@ def strays(connection: sa.Connection, builders: Iterable[str]) -> list[tuple[int
     """
     s, r, b = Model.buildsets, Model.buildrequests, Model.builders
     known = sa.select(stage_attempts.c.id).where(stage_attempts.c.request_id == r.c.id)
-    ended = [state.value for state in State if state.ended]
-    expecting = stage_attempts.c.request_id.is_(None) & stage_attempts.c.state.not_in(ended)
+    expecting = stage_attempts.c.request_id.is_(None) & (stage_attempts.c.state == State.QUEUED.value)
     awaited = {attempt_row(row).external_id for row in connection.execute(sa.select(stage_attempts).where(expecting))}
     query = (
         sa.select(r.c.id, s.c.external_idstring, s.c.rebuilt_buildid)
@@ -104,6 +106,19 @@ def strays(connection: sa.Connection, builders: Iterable[str]) -> list[tuple[int
         for row in connection.execute(query)
         if row.rebuilt_buildid is not None or row.external_idstring not in awaited
     ]
+
+
+def claimed_without_build(connection: sa.Connection, master_id: int, before: float) -> list[int]:
+    """Open requests that this master has claimed before then, and has no build of."""
+    r, c, b = Model.buildrequests, Model.buildrequest_claims, Model.builds
+    begun = sa.select(b.c.id).where(b.c.buildrequestid == r.c.id, b.c.complete_at.is_(None))
+    query = (
+        sa.select(r.c.id)
+        .join(c, c.c.brid == r.c.id)
+        .where(r.c.complete == 0, c.c.masterid == master_id, c.c.claimed_at < before, ~sa.exists(begun))
+        .order_by(r.c.id)
+    )
+    return list(connection.execute(query).scalars())
 
 
 def open_requests_of_ended_attempts(connection: sa.Connection) -> list[tuple[int, int | None, str]]:

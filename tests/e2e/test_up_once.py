@@ -92,12 +92,13 @@ def test_a_pull_request_has_docker_and_release_skipped_with_reasons(once: Any) -
     assert {stages[name]["state"] for name in ("docker", "release")} == {"skipped"}
 
 
-def test_every_event_builds_a_wheel(once: Any) -> None:
+def test_every_event_builds_a_wheel_with_its_manifest(once: Any) -> None:
     for event in ("push", "pull_request", "tag"):
         (build,) = [stage for stage in run_of(once, event)["stages"] if stage["name"] == "build-linux"]
-        (wheel,) = build["history"][0]["artifacts"]
+        manifest, wheel = build["history"][0]["artifacts"]  # by their names
         assert wheel["name"].endswith("_x86_64.whl")
         assert "manylinux" in wheel["name"]
+        assert manifest["name"] == f"{wheel['name'].removesuffix('.whl')}.manifest.json"
 
 
 def test_the_plan_was_true(once: Any, clone: Path, place: Path) -> None:

@@ -6,8 +6,11 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import sqlalchemy as sa
+
 from master import acceptance
 from master.database import store
+from master.database.tables import uploads
 from master.fleet import Gate
 from master.handover import Handover
 from master.inbox import Inbox
@@ -43,12 +46,18 @@ def _drops_the_inbox() -> None:
 
 
 def _settles_without_artifacts() -> None:
-    acceptance.collect = lambda _root, _folder: []
+    acceptance.left_by = lambda _connection, _build_id: ()
 
 
 def _lists_what_it_does_not_have() -> None:
-    collect = acceptance.collect
-    acceptance.collect = lambda root, folder: collect(root, folder.rpartition("/")[0])
+    """What any build has uploaded."""
+    left_by = acceptance.left_by
+
+    def of_all(connection: Any, _build_id: int) -> list[Any]:
+        builds = connection.execute(sa.select(uploads.c.build_id).distinct()).scalars().all()
+        return [file for build_id in builds for file in left_by(connection, build_id)]
+
+    acceptance.left_by = of_all
 
 
 def _ignores_cancelled() -> None:
@@ -62,6 +71,12 @@ def _ignores_cancelled() -> None:
 
 def _opens_the_gate() -> None:
     Gate.can_start = lambda *_: True  # type: ignore[method-assign]
+    Gate.startable = lambda *_: _Everything([0])  # type: ignore[method-assign]
+
+
+class _Everything(set[int]):
+    def __contains__(self, _request: object) -> bool:
+        return True
 
 
 def _publishes_again() -> None:
@@ -92,7 +107,7 @@ BROKEN: dict[str, Callable[[], None]] = {
     "runs finished builds again": _trusts_the_request,
     "drops the inbox on start": _drops_the_inbox,
     "settles without the artifacts": _settles_without_artifacts,
-    "lists files of lost builds": _lists_what_it_does_not_have,
+    "lists files of other builds": _lists_what_it_does_not_have,
     "ignores cancelled": _ignores_cancelled,
     "lets every build start anywhere": _opens_the_gate,
     "publishes again": _publishes_again,

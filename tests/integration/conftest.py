@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pipelines import TRUST, pipeline, workers
 from rig import MakeRig, Rig, make_template
+from s3_server import S3Server
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +18,15 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template")
     make_template(folder, pipeline(workers=workers(*TRUST)))
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3-speaking server, shared: each test has buckets of its own."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.stop()
 
 
 @contextlib.contextmanager

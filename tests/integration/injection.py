@@ -20,6 +20,7 @@ from typing import Any
 from buildbot.data.buildrequests import BuildRequest
 from buildbot.data.builds import Build
 from buildbot.data.masters import Master
+from buildbot.process.builder import Builder
 from buildbot.process.results import CANCELLED
 from twisted.internet import defer, reactor, task
 
@@ -176,11 +177,11 @@ def action(kind: type, **of: str) -> When:
     return asked
 
 
-def accepted(*states: State, stage: str = "", files: bool = False) -> When:
-    """For ``Reconciler.accept``: an outcome of these states, of a stage, with files."""
+def accepted(*states: State, stage: str = "") -> When:
+    """For ``Reconciler.accept``: an outcome of these states, of a stage."""
 
-    def asked(_self: Any, _run: Any, slot: Any, values: Any, found: Any) -> bool:
-        return values["state"] in states and stage in ("", slot.stage) and (bool(found) or not files)
+    def asked(_self: Any, _run: Any, slot: Any, values: Any, _build: Any) -> bool:
+        return values["state"] in states and stage in ("", slot.stage)
 
     return asked
 
@@ -212,6 +213,8 @@ WELL = (State.SUCCESS, State.WARNINGS)
 
 #: By name: where the master waits for the test.
 PAUSES = {
+    "request claimed / no build row": (Build, "addBuild"),
+    "request claimed / build not made": (Builder, "maybeStartBuild"),
     "build begun / worker not prepared": (Build, "generateNewBuildEvent"),
     "services started / master not active": (Master, "masterActive"),
 }
@@ -234,7 +237,7 @@ WINDOWS: dict[str, Place] = {
     "commands done / build not finished": before(Build, "finishBuild"),
     "build finished / request not completed": before(BuildRequest, "completeBuildRequests", finished),
     "request completed / outcome not accepted": before(Reconciler, "settle"),
-    "files hashed / outcome not accepted": before(Reconciler, "accept", accepted(*WELL, files=True)),
+    "outcome read / not accepted": before(Reconciler, "accept", accepted(*WELL, stage="build-a")),
     "within the transaction that accepts": after(store, "change", lambda *_, values, **__: "ended_at" in values),
     "outcome accepted / next stage not queued": after(Reconciler, "accept", accepted(*WELL, stage="test")),
     "supersession written / not withdrawn": before(Reconciler, "do", action(Withdraw)),

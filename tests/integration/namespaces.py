@@ -24,6 +24,15 @@ class Pair:
     def on_master(self, command: Sequence[str]) -> list[str]:
         return ["ip", "netns", "exec", self.master, *command]
 
+    @contextmanager
+    def cut(self) -> Iterator[None]:
+        """While the wire is cut on the worker's side: no packet gets through, and neither end is told."""
+        _ip("-n", self.worker, "link", "set", "wire", "down")
+        try:
+            yield
+        finally:
+            _ip("-n", self.worker, "link", "set", "wire", "up")
+
     def on_worker(self, command: Sequence[str]) -> list[str]:
         return ["ip", "netns", "exec", self.worker, *command]
 

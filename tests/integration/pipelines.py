@@ -62,7 +62,7 @@ def pipeline(**changes: Mapping[str, Any]) -> Tables:
             "test": commands("test", continue_on_error=True),
             "build-a": build("build-a"),
             "build-b": build("build-b"),
-            "release": {"needs": ["build-a", "build-b"]},
+            "release": {"needs": ["build-a", "build-b"], "target": {"manifests": False}},
             "summary": {"needs": ["test", "build-a", "build-b", "release"]},
         },
     }

@@ -22,7 +22,8 @@ from observer import Observer, Pushed, Row, StillWaiting
 from sites import EFFECT_SCRIPT, HERE, free_port, git, load_module, make_template, repository, toml
 
 from master.site.owners import Owners
-from master.site.processes import Process, Site
+from master.site.process import Process
+from master.site.processes import ARTIFACTS, Site
 
 __all__ = ["HERE", "Pushed", "Rig", "Row", "StillWaiting", "git", "load_module", "make_template", "repository"]
 
@@ -41,7 +42,7 @@ class Rig(Observer):
         shutil.copytree(template / "repositories", self.repositories)
         shutil.copytree(template / "site", folder / "site")
         (folder / "effect.sh").write_text(EFFECT_SCRIPT.format(effects=self.effects_file))
-        self.web_port, self.worker_port = free_port(), free_port()
+        self.web_port, self.worker_port, self.artifacts_port = free_port(), free_port(), free_port()
         self.site = Site(folder / "site", folder / "unused.toml", overrides={MARKER: str(folder)}, owners=Owners())
         self.tables: dict[str, Any] = {}
         self._windows = itertools.count(1)
@@ -62,13 +63,16 @@ class Rig(Observer):
                 **tables.get("project", {}),
             },
             "master": {"web_port": self.web_port, "worker_port": self.worker_port},
+            "artifacts": {"port": self.artifacts_port, "reserve": "1M", **tables.get("artifacts", {})},
         }
         text = toml(self.tables).replace("{rig}", str(self.folder))
         (self.site.basedir / "settings.toml").write_text(text)
 
     def start(self, workers: Iterable[str] | None = None) -> None:
-        """Start master and workers, and wait until the workers are there and the repository was looked at."""
+        """Start everything, and wait until the workers are there and the repository was looked at."""
+        self.site.start_artifacts(wait=False)
         self.start_master(wait=False)
+        self.site.wait_for_artifacts()
         names = self.site.local_workers() if workers is None else workers
         for name in names:
             self.site.start_worker(name)
@@ -78,7 +82,7 @@ class Rig(Observer):
     def start_master(self, *, wait: bool = True) -> Process:
         process = self.site.start_master()
         if wait:
-            self.wait_for_workers(*[p.name for p in self.site.processes if p.name != "master"])
+            self.wait_for_workers(*[p.name for p in self.site.processes if p.name not in ("master", ARTIFACTS)])
         return process
 
     @property

@@ -58,12 +58,17 @@ def make_template(folder: Path, tables: Mapping[str, Any]) -> None:
 
 
 def toml(tables: Mapping[str, Any]) -> str:
-    """Tables as TOML; JSON's scalars and lists are TOML's."""
+    """Tables as TOML; JSON's scalars and lists are TOML's, and tables within lists stand in a line."""
     lines: list[str] = []
+
+    def inline(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return "{" + ", ".join(f"{key} = {inline(one)}" for key, one in value.items()) + "}"
+        return f"[{', '.join(map(inline, value))}]" if isinstance(value, list) else json.dumps(value)
 
     def write(path: str, table: Mapping[str, Any]) -> None:
         lines.append(f"[{path}]" if path else "")
-        lines.extend(f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, Mapping))
+        lines.extend(f"{key} = {inline(value)}" for key, value in table.items() if not isinstance(value, Mapping))
         for key, value in table.items():
             if isinstance(value, Mapping):
                 write(f"{path}.{key}" if path else key, value)

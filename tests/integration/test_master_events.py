@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import pytest
 from judge import all_well, assert_right, settled
@@ -114,7 +115,13 @@ def test_a_failing_build_blocks_what_needs_it_and_the_summary_says_what_to_do(ri
     assert (run["result"], run["result_reason"]) == ("failure", f"build-a failed ({reason})")
     said = rig.summary(run["id"])
     assert "failed: build-a" in said
-    assert f"build-a: open its log on the page; the first error is: {reason}" in said
+    assert f"- build-a: {reason}\n" in said
+    found = re.search(r"log: \S+#/(builders/\d+/builds/\d+/steps/\d+/logs/stdio) \(step .*, line (\d+)\)\n", said)
+    assert found
+    with rig.browser(login=False) as client:
+        line = client.get(f"api/v2/{found[1]}/contents", params={"offset": int(found[2]) - 1, "limit": 1}).json()
+    assert line["logchunks"][0]["content"].strip("o\n") == reason
+    assert f"mlc-ci reproduce {run['id']} build-a\n" in said
     assert f"mlc-ci retry {run['id']}" in said
     tagged = rig.tag("v1.3", revision=pushed.head)
     assert rig.ended(tagged)["result"] == "failure"

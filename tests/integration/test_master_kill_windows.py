@@ -94,7 +94,7 @@ WINDOWS: dict[str, Scenario] = {
     "commands done / build not finished": a_push,
     "build finished / request not completed": a_push,
     "request completed / outcome not accepted": a_push,
-    "files hashed / outcome not accepted": a_push,
+    "outcome read / not accepted": a_push,
     "within the transaction that accepts": a_push,
     "outcome accepted / next stage not queued": a_push,
     "supersession written / not withdrawn": a_newer_push_to_a_pull_request,

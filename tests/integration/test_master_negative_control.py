@@ -18,7 +18,7 @@ CONTROLS = {
     "runs finished builds again": ("build finished / request not completed", "push", "run again after build"),
     "drops the inbox on start": ("inbox written / run not created", "push", "no run for"),
     "settles without the artifacts": ("", "push", "lists the artifacts []"),
-    "lists files of lost builds": ("", "push", "lists the artifacts ['"),
+    "lists files of other builds": ("", "push", "lists the artifacts ['"),
     "ignores cancelled": ("", "supersede", "has not ended"),
     "lets every build start anywhere": ("", "lone stranger", "ran on the untrusted worker stranger"),
     "publishes again": ("release revealed / build not finished", "tag", "a release was replaced"),

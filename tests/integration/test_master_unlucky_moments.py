@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from judge import Expected, all_well, assert_right, settled
-from pipelines import WELL, hold, pipeline
+from pipelines import WELL, hold, pipeline, workers
 from rig import MakeRig
+
+from master.handover import FORGOTTEN_S
 
 pytestmark = pytest.mark.slow
 
@@ -47,5 +51,24 @@ def test_a_kill_before_the_request_of_a_lost_build_was_cancelled_does_not_stop_t
     later = rig.pull_request(2, {"ci/build-a.sh": ""})
     lost = Expected(pushed=pushed, result="infrastructure", states={"build-a": "infrastructure"})
     expected = [lost, *all_well([later])]
+    settled(rig, expected)
+    assert_right(rig, expected)
+
+
+def test_a_worker_that_leaves_between_a_claim_and_its_build_does_not_take_the_request_along(make_rig: MakeRig) -> None:
+    rig = make_rig(pipeline(workers=workers("reliable-2")))
+    rig.inject(window="request claimed / build not made")
+    rig.start(["reliable"])
+    pushed = rig.push()
+    with rig.paused():
+        request = rig.attempt(rig.run(pushed)["id"], "test")["request_id"]
+        rig.kill("reliable")
+        rig.wait(lambda: not rig.connected("reliable"), "the master has noticed")
+    rig.site.start_worker("reliable-2")
+    claims = rig.rows("select claimed_at from buildrequest_claims where brid = ?", request)
+    assert claims, "Buildbot has kept its claim"
+    rig.wait(lambda: time.time() > claims[0]["claimed_at"] + FORGOTTEN_S + 1, "it was claimed long ago")
+    rig.reload()
+    expected = all_well([pushed])
     settled(rig, expected)
     assert_right(rig, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 import pytest
 from judge import all_well, assert_right, settled
@@ -157,3 +158,24 @@ def test_a_worker_that_dies_while_its_build_is_being_prepared(make_rig: MakeRig)
     settled(rig, expected, seconds=15)
     assert_right(rig, expected)
     assert [b["results"] for b in rig.builds(rig.attempt(run_id, "test")["request_id"])] == [5, 0]
+
+
+def test_what_waits_for_a_worker_of_another_version_says_so_until_it_is_mended(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.start(["stranger"])
+    worker = rig.process("stranger")
+    right = worker.command
+    worker.stop()
+    other = "import sys, workers.cli as c; c.version = lambda: '9.8.7'; sys.exit(c.main(sys.argv[1:]))"
+    worker.command = [sys.executable, "-c", other, *right[1:]]
+    worker.start()
+    pushed = rig.pull_request(1)
+    run = rig.run(pushed)
+    said = "no worker that fits is connected: stranger is not used, as versions do not fit: it has mlc-ci 9.8.7"
+    rig.wait(lambda: rig.attempt(run["id"], "test")["reason"].startswith(said), "it says why it waits")
+    assert rig.attempt(run["id"], "test")["state"] == "queued"
+    worker.stop()
+    worker.command = right
+    worker.start()
+    assert rig.ended(pushed)["result"] == "success"
+    assert rig.attempt(run["id"], "test")["reason"] == ""

@@ -18,10 +18,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from namespaces import Pair, joined_namespaces
-from pipelines import pipeline, workers
+from pipelines import hold, pipeline, workers
 from rig import Rig, toml
 
 from master import launch, tls
+from master.artifacts import announced
 from master.site.processes import Process
 
 pytestmark = pytest.mark.slow
@@ -76,6 +77,15 @@ class Remote:
         master.start()
         self.rig.wait((site.basedir / "ports.json").exists, "the master opened its ports")
         return master
+
+    def start_artifacts(self) -> None:
+        site = self.rig.site
+        command = self.pair.on_master([sys.executable, "-P", "-m", "master.artifacts", str(site.basedir)])
+        log = site.folder / "logs" / "artifacts.log"
+        process = Process(name="artifacts", command=command, log=log, environment=site.environment)
+        site.processes.append(process)
+        process.start()
+        self.rig.wait(lambda: announced.url(site.basedir), "the artifact process answers")
 
     def command(self, *arguments: str) -> str:
         folder = str(self.rig.folder / "site")
@@ -135,11 +145,12 @@ def _line(pattern: str, text: str) -> str:
 
 @pytest.fixture(scope="module")
 def remote(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
-    tables = {**pipeline(), "workers": workers("stranger")}
+    tables = {**pipeline(scheduling={"worker_timeout": 5}), "workers": workers("stranger")}
     rig = Rig(tmp_path_factory.mktemp("tls") / "rig", template, tables)
     with joined_namespaces() as pair:
         made = Remote(rig, pair)
         made.configure()
+        made.start_artifacts()
         made.start_master()
         try:
             made.add()
@@ -168,6 +179,24 @@ def test_a_worker_on_another_host_joins_over_tls_and_builds(remote: Remote) -> N
         assert re.fullmatch(r"4\.3\.\S+, mlc-ci 0\.1\.\S+", found["version"])
     rig.wait(lambda: not rig.connected(NAME), "the worker left")
     assert f"worker '{NAME}' attaching from IPv4Address(type='TCP', host='{remote.pair.address[:-1]}2'" in rig.log()
+
+
+def test_a_worker_whose_network_is_gone_is_noticed_and_may_come_back(remote: Remote) -> None:
+    rig, pair = remote.rig, remote.pair
+    with remote.worker(remote.join()):
+        rig.wait_for_workers(NAME)
+        run_id = rig.run(rig.push({"ci/test.sh": hold(rig, "go")}))["id"]
+        rig.wait_for_state(run_id, "test", "running")
+        with pair.cut():
+            said = f"the connection of worker '{NAME}' is ended: it has given no sign of life for 5 s (worker_timeout)"
+            rig.wait(lambda: said in rig.log(), "the master has noticed")
+            rig.wait_for_state(run_id, "test", "queued")
+            assert rig.attempt(run_id, "test")["reason"] == "its worker was lost"
+        rig.wait(lambda: rig.connected(NAME), "the worker is back", seconds=90)
+        rig.flag("go")
+        rig.wait_for_state(run_id, "test", "success")
+        assert rig.attempt(run_id, "test")["lost_with_worker"] == 1
+    rig.wait(lambda: not rig.connected(NAME), "the worker left")
 
 
 def test_a_stranger_who_plays_the_master_is_refused(remote: Remote, tmp_path: Path) -> None:
@@ -210,7 +239,8 @@ def test_the_plain_port_is_on_the_loopback_interface_only(remote: Remote) -> Non
     said = subprocess.run(remote.pair.on_master(["ss", "-Hltn"]), capture_output=True, text=True, check=True).stdout
     listening = {line.split()[3] for line in said.splitlines()}
     assert f"127.0.0.1:{ports['worker']}" in listening
-    assert {address for address in listening if not address.startswith("127.")} == {f"0.0.0.0:{remote.rig.worker_port}"}
+    encrypted = {f"0.0.0.0:{port}" for port in (remote.rig.worker_port, remote.rig.artifacts_port)}
+    assert {address for address in listening if not address.startswith("127.")} == encrypted
 
 
 def test_a_worker_of_another_version_is_not_used_and_its_page_says_why(remote: Remote) -> None:

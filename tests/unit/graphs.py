@@ -50,12 +50,16 @@ class StubFleet:
 
     reasons: dict[str, str] = field(default_factory=dict)  #: why a stage is not served
     seen: dict[str, float] = field(default_factory=dict)  #: when a worker for a stage was last connected
+    refused: dict[str, str] = field(default_factory=dict)  #: why the only workers for a stage are not used
 
     def unserved(self, stage: Stage, variant: str, trusted: bool) -> str:
         return self.reasons.get(stage.name, "")
 
     def last_connected(self, stage: Stage, variant: str, trusted: bool) -> float:
         return self.seen.get(stage.name, float("inf"))
+
+    def turned_away(self, stage: Stage, variant: str, trusted: bool) -> str:
+        return self.refused.get(stage.name, "")
 
 
 KINDS = st.sampled_from(EventKind)

@@ -17,6 +17,7 @@ from master.run_model import (
     Create,
     End,
     Enqueue,
+    Explain,
     Fleet,
     RunContext,
     Settle,
@@ -89,6 +90,8 @@ class Simulation:
                 return self.write(slot, state=State.QUEUED, waiting_since=self.now, reason="")
             case Wait(slot=slot) if self.lives(slot):
                 return self.write(slot, waiting_since=self.now, reason=action.reason)
+            case Explain(slot=slot) if self.lives(slot):
+                return self.write(slot, reason=action.reason)
             case Settle(slot=slot) if self.lives(slot):
                 return self.end(slot, action.state, action.reason, retryable=False)
             case Withdraw(slot=slot) if self.lives(slot):

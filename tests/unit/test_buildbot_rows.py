@@ -18,6 +18,11 @@ from master.run_model import Slot
 BUILD = Slot("build", "", 1)
 
 
+def hand_over(database: Callable[..., Any], run_id: int) -> None:
+    """As far as it goes before the request's id is stored."""
+    assert database(store.change, run_id, BUILD, was=[State.PENDING], values={"state": State.QUEUED})
+
+
 def begin_build(connection: sa.Connection, request: int, **values: Any) -> None:
     master = {"id": 1, "name": "m", "name_hash": "m", "active": 1, "last_active": 0}
     connection.execute(Model.masters.insert().values(**master))
@@ -60,18 +65,30 @@ def test_a_request_whose_id_its_attempt_does_not_know_yet_is_none(
 ) -> None:
     """An error between adding the request and storing its id: the run is carried on later and adopts it."""
     run_id = run_with(database, BUILD)
+    hand_over(database, run_id)
     request = buildbot(f"{run_id}/{BUILD}")
     assert database(buildbot_rows.strays, ["build"]) == []
     assert database(buildbot_rows.find_buildset, f"{run_id}/{BUILD}") == (1, request)
     ended = {"state": State.CANCELLED}
-    assert database(store.change, run_id, BUILD, was=[State.PENDING], values=ended)
+    assert database(store.change, run_id, BUILD, was=[State.QUEUED], values=ended)
     assert database(buildbot_rows.strays, ["build"]) == [(request, f"{run_id}/{BUILD}")]
+
+
+def test_only_an_attempt_that_is_being_handed_over_can_await_a_request(
+    database: Callable[..., Any], buildbot: Callable[..., int]
+) -> None:
+    run_id = run_with(database, BUILD)
+    request = buildbot(f"{run_id}/{BUILD}")
+    assert database(buildbot_rows.strays, ["build"]) == [(request, f"{run_id}/{BUILD}")]
+    hand_over(database, run_id)
+    assert database(buildbot_rows.strays, ["build"]) == []
 
 
 def test_a_rebuild_is_a_stray_also_while_its_attempt_awaits_a_request(
     database: Callable[..., Any], buildbot: Callable[..., int]
 ) -> None:
     run_id = run_with(database, BUILD)
+    hand_over(database, run_id)
     buildbot(f"{run_id}/{BUILD}")
     rebuild = buildbot(f"{run_id}/{BUILD}", rebuilt=True)
     assert database(buildbot_rows.strays, ["build"]) == [(rebuild, f"{run_id}/{BUILD}")]

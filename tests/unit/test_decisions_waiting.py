@@ -9,7 +9,7 @@ from graphs import MANUAL, NOW, PULL_REQUEST, PUSH, TAG, StubFleet, context, doc
 from simulation import Simulation, finish
 
 from master.pipeline import EventKind, Pipeline, Requires, State
-from master.run_model import End, Slot
+from master.run_model import NOT_USED, End, Slot
 
 # -- no worker
 
@@ -40,6 +40,38 @@ def test_a_stage_that_nobody_can_serve_waits_says_why_and_gives_up() -> None:
     assert run.state("build") is State.INFRASTRUCTURE
     assert run.reason("build") == "no worker has cargo for 600 s (queue_timeout)"
     assert run.state("ship") is State.BLOCKED
+
+
+def test_a_stage_whose_only_worker_was_refused_says_why_it_waits_and_gives_up_with_it() -> None:
+    run = Simulation(pipeline(stage("build", queue_timeout=600.0)), context(PUSH), StubFleet(seen={"build": 0.0}))
+    run.carry()
+    assert (run.state("build"), run.reason("build")) == (State.QUEUED, "")
+    waiting_since = run.attempts[Slot("build", "", 1)].waiting_since
+    run.now += 500.0
+    run.fleet.refused["build"] = f"{NOT_USED}w is not used, as versions do not fit"
+    run.carry()
+    assert (run.state("build"), run.reason("build")) == (
+        State.QUEUED,
+        f"{NOT_USED}w is not used, as versions do not fit",
+    )
+    assert run.attempts[Slot("build", "", 1)].waiting_since == waiting_since, "its patience did not begin anew"
+    run.now += 100.0
+    run.carry()
+    assert run.state("build") is State.INFRASTRUCTURE
+    said = "w is not used, as versions do not fit for 600 s (queue_timeout)"
+    assert run.reason("build") == f"{NOT_USED}{said}"
+
+
+def test_once_a_worker_is_there_the_refusal_is_no_longer_told_and_other_reasons_stay() -> None:
+    run = Simulation(pipeline(stage("build")), context(PUSH), StubFleet(refused={"build": f"{NOT_USED}why"}))
+    run.carry()
+    assert run.reason("build") == f"{NOT_USED}why"
+    run.fleet.refused.clear()
+    run.carry()
+    assert run.reason("build") == ""
+    run.write(Slot("build", "", 1), reason="its worker was lost")
+    run.carry()
+    assert run.reason("build") == "its worker was lost"
 
 
 def test_a_connected_worker_that_cannot_serve_does_not_keep_a_stage_waiting_for_ever() -> None:

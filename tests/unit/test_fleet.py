@@ -11,6 +11,7 @@ from graphs import document
 
 from master.fleet import ConfiguredFleet, Gate, LiveFleet, Ticket, eligible, least_busy, refusal, unserved
 from master.pipeline import Requires, Stage
+from master.run_model import NOT_USED
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,44 @@ def test_the_live_fleet_knows_since_when_nobody_was_there() -> None:
     assert seen(trusted=False, name="build-windows") == 1000.0, "nobody can serve it"
 
 
+def test_new_settings_go_on_missing_whom_the_old_ones_missed() -> None:
+    clock = SimpleNamespace(now=1000.0)
+    there = {"win"}
+    old = LiveFleet(FLEET, available, lambda: there, lambda: clock.now)
+    clock.now = 1100.0
+    old.left("one")
+    clock.now = 1200.0
+    changed = {**FLEET, "two": Worker(trust="untrusted", provides=frozenset({"python", "cargo"}))}
+
+    def seen(fleet: LiveFleet, trusted: bool, name: str = "test") -> float:
+        return fleet.last_connected(document()[name], "", trusted=trusted)
+
+    same = LiveFleet(FLEET, available, lambda: there, lambda: clock.now, before=old)
+    other = LiveFleet(changed, available, lambda: there, lambda: clock.now, before=same)
+    there.clear()
+    clock.now = 1300.0
+    assert (seen(same, trusted=True), seen(same, trusted=False)) == (1100.0, 1000.0)
+    assert seen(same, trusted=True, name="build-windows") == 1200.0, "it was there"
+    assert (seen(other, trusted=True), seen(other, trusted=False)) == (1100.0, 1200.0), "a new one has its time to come"
+
+
+def test_the_live_fleet_says_which_worker_was_refused_while_no_other_is_there() -> None:
+    there: set[str] = set()
+    refused = {"one": "versions do not fit: it has mlc-ci 9", "two": "versions do not fit: it has mlc-ci 8"}
+    fleet = LiveFleet(FLEET, available, lambda: there, lambda: 0.0, lambda: refused)
+
+    def said(trusted: bool, name: str = "test") -> str:
+        return fleet.turned_away(document()[name], "", trusted=trusted)
+
+    assert said(trusted=True) == f"{NOT_USED}one is not used, as versions do not fit: it has mlc-ci 9"
+    assert "two is not used" in said(trusted=False), "another trust has its own"
+    assert said(trusted=True, name="summary") == ""
+    there.add("two")
+    assert said(trusted=False) == ""
+    refused.clear()
+    assert said(trusted=True) == ""
+
+
 # -- the gate
 
 
@@ -106,7 +145,7 @@ def starts(gate: Gate, request: int, worker: str) -> bool:
 def test_a_build_starts_on_a_worker_of_its_runs_trust(trusted: bool) -> None:
     gate = Gate()
     gate.trust = {name: worker.trust for name, worker in FLEET.items()}
-    gate.tickets[5] = Ticket(run_id=1, trusted=trusted, local=False)
+    gate.tickets[5] = Ticket(run_id=1, builder="test", trusted=trusted, local=False)
     assert starts(gate, 5, "one") is trusted
     assert starts(gate, 5, "two") is not trusted
     assert not starts(gate, 5, "a worker that the settings do not name")
@@ -117,8 +156,21 @@ def test_a_build_starts_on_a_worker_of_its_runs_trust(trusted: bool) -> None:
 
 def test_a_local_stage_starts_in_the_master() -> None:
     gate = Gate()
-    gate.tickets[5] = Ticket(run_id=1, trusted=False, local=True)
+    gate.tickets[5] = Ticket(run_id=1, builder="summary", trusted=False, local=True)
     assert starts(gate, 5, "local")
+
+
+def test_what_may_start_on_free_workers_is_what_the_gate_lets_start_on_one_of_them() -> None:
+    gate = Gate()
+    gate.trust = {name: worker.trust for name, worker in FLEET.items()}
+    for request, (builder, trusted) in enumerate([("test", True), ("test", False), ("build", True), ("build", False)]):
+        gate.tickets[request] = Ticket(run_id=1, builder=builder, trusted=trusted, local=False)
+    gate.tickets[4] = Ticket(run_id=1, builder="summary", trusted=False, local=True)
+    assert gate.startable("test", ["one", "win"]) == {0}
+    assert gate.startable("test", ["two"]) == {1}
+    assert gate.startable("build", ["one", "two"]) == {2, 3}
+    assert gate.startable("summary", ["in the master"]) == {4}
+    assert gate.startable("test", []) == gate.startable("test", ["a worker that the settings do not name"]) == set()
 
 
 def candidate(name: str, *busy: bool) -> Any:

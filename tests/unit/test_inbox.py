@@ -9,25 +9,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from stored import A, B, push
+from stored import A, B, Pool, push
 
 from master.database import store
 from master.database.tables import inbox as table
 from master.inbox import Inbox
 from master.settings_models import ThreadsSettings
 from master.triggers import InvalidEvent, Rules
-
-
-class Pool:
-    """Buildbot's pool, without its threads."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self.call = call
-
-    async def do(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return self.call(function, *args, **kwargs)
-
-    do_with_transaction = do
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from master.releases import NOTES, SUMS
 from master.settings import Settings, load
 from master.site import judge
+from workers.wheel.beside import manifest_name
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "ci" / "quickstart.toml"
 _STATES = {
@@ -45,11 +46,20 @@ def settings() -> Settings:
 def basedir(tmp_path: Path) -> Path:
     folder = tmp_path / "releases" / "v0.2.0"
     folder.mkdir(parents=True)
-    wheel = folder / "sample-0.2.0-py3-none-any.whl"
-    wheel.write_bytes(b"a wheel")
-    (folder / SUMS).write_text(f"{hashlib.sha256(b'a wheel').hexdigest()}  {wheel.name}\n")
-    (folder / NOTES).write_text("# notes\n")
+    release(folder, "sample-0.2.0-py3-none-any.whl", b"a wheel")
     return tmp_path
+
+
+def release(folder: Path, name: str, content: bytes, command: str = "python3 -m pip install --no-index") -> Path:
+    """A wheel in the release folder, with all that belongs to it."""
+    wheel = folder / name
+    files = {wheel: content, folder / manifest_name(name): b"{}"}
+    with (folder / SUMS).open("a") as sums, (folder / NOTES).open("a") as notes:
+        for file, data in files.items():
+            file.write_bytes(data)
+            sums.write(f"{hashlib.sha256(data).hexdigest()}  {file.name}\n")
+        notes.write(f"```sh\n{command} ./{name}\n```\n")
+    return wheel
 
 
 def problems(runs: list[dict[str, Any]], basedir: Path, settings: Settings) -> list[str]:
@@ -108,6 +118,11 @@ def test_a_release_that_is_not_whole(runs: list[dict[str, Any]], basedir: Path, 
     folder = basedir / "releases" / "v0.2.0"
     (folder / "sample-0.2.0-py3-none-any.whl").write_bytes(b"another wheel")
     assert f"{SUMS} does not fit" in problems(runs, basedir, settings)[0]
+    (folder / "sample-0.2.0-py3-none-any.whl").write_bytes(b"a wheel")
+    (folder / "sample-0.2.0-py3-none-any.manifest.json").write_bytes(b"another manifest")
+    assert f"{SUMS} does not fit sample-0.2.0-py3-none-any.manifest" in problems(runs, basedir, settings)[0]
+    (folder / "sample-0.2.0-py3-none-any.manifest.json").unlink()
+    assert "has no sample-0.2.0-py3-none-any.manifest.json" in problems(runs, basedir, settings)[0]
     (folder / NOTES).unlink()
     assert f"the release has no {NOTES}" in problems(runs, basedir, settings)[0]
     (folder / "sample-0.2.0-py3-none-any.whl").unlink()
@@ -116,7 +131,11 @@ def test_a_release_that_is_not_whole(runs: list[dict[str, Any]], basedir: Path, 
 
 def test_a_wheel_that_does_not_install(runs: list[dict[str, Any]], basedir: Path, settings: Settings) -> None:
     folder = basedir / "releases" / "v0.2.0"
-    wheel = folder / "sample-0.2.0-py3-none-linux_x86_64.whl"
-    wheel.write_bytes(b"no zip")
-    (folder / SUMS).write_text((folder / SUMS).read_text() + f"{hashlib.sha256(b'no zip').hexdigest()}  {wheel.name}\n")
+    release(folder, "sample-0.2.0-py3-none-linux_x86_64.whl", b"no zip")
     assert "could not be used" in problems(runs, basedir, settings)[0]
+
+
+def test_notes_that_do_not_install_their_wheel(runs: list[dict[str, Any]], basedir: Path, settings: Settings) -> None:
+    folder = basedir / "releases" / "v0.2.0"
+    release(folder, "sample-0.2.0-py3-none-linux_x86_64.whl", b"no zip", "python3 -m pip download")
+    assert "have no command that installs sample-0.2.0" in problems(runs, basedir, settings)[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from stored import FILE, LIVE, A, B, arrives, pull_request, push, run_with
+from stored import FILE, LIVE, A, B, arrives, push, run_with
 
 from master.database import store
 from master.pipeline import State
@@ -141,13 +141,6 @@ def test_a_run_does_not_wait_for_another_runs_attempts(database: Callable[..., A
     run_with(database, Slot("build", "", 1))
     other, _ = arrives(database, push(B, A))
     assert database(store.end_run, other, result=State.SUCCESS, reason="", now=9.0)
-
-
-def test_recent_runs_are_told_newest_first_page_by_page(database: Callable[..., Any]) -> None:
-    made = [arrives(database, pull_request(A, number=n))[0] for n in range(1, 6)]
-    page = [run.id for run in database(store.recent_runs, limit=2)]
-    assert page == made[:2:-1]
-    assert [run.id for run in database(store.recent_runs, limit=9, before=page[-1])] == made[2::-1]
 
 
 def test_the_journal_is_told_in_order(database: Callable[..., Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -64,6 +65,31 @@ def test_a_version_script_that_fails_or_is_missing_fails(project: Path) -> None:
     Path("version.py").write_text("raise SystemExit(3)", encoding="utf-8")
     assert main(["stamp", "--script", "version.py"]) == 1
     assert main(["stamp", "--script", "nowhere.py"]) == 1
+
+
+def test_one_of_several_builds_says_so_in_its_version(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_script("1.2.3")
+    assert main(["stamp", "--script", "version.py", "--tag=v1.2.3", "--local", "cu128"]) == 0
+    assert "version 1.2.3+cu128" in capfd.readouterr().out
+    assert tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"] == "1.2.3+cu128"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[project]\nname = "x"\ndynamic = ["version"]\n',
+        '[project]\nname = "x"\nversion = "1.0+a"\n',
+        '[project]\nname = "x"\nversion = "1.0"\n[tool.x]\nversion = "1.0"\n',
+    ],
+    ids=["dynamic", "local already", "twice"],
+)
+def test_a_version_that_cannot_be_made_longer_fails(
+    project: Path, text: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("pyproject.toml").write_text(text, encoding="utf-8")
+    assert main(["stamp", "--local", "cu128"]) == 1
+    assert "+cu128" in capfd.readouterr().err
+    assert Path("pyproject.toml").read_text() == text
 
 
 def test_a_dynamic_version_is_left_to_the_wheel(project: Path) -> None:
