@@ -29,6 +29,7 @@ def sweep(
     from master.artifacts.upkeep import Upkeep  # noqa: PLC0415
 
     upkeep = Upkeep.of((folder or clients.default_site()) / "master")
+    print(upkeep.told_policy())
     gone = upkeep.rehearse(time.time()) if dry_run else upkeep.sweep(time.time())
     _show(gone)
     print(f"would have {told(gone)}" if dry_run and gone else told(gone) if gone else "there is nothing to remove")

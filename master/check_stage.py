@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pathspec
 
@@ -13,7 +13,7 @@ from master.places import ADMIN_PASSWORD, password_name
 from master.settings_artifacts import ACCESS_KEY, SECRET_KEY
 from master.settings_models import Settings
 from master.settings_problems import Problem, did_you_mean, listed
-from master.settings_stages import PARTS, USES, StageSettings
+from master.settings_stages import PARTS, USES, PrebuiltSettings, StageSettings
 from workers.sizes import size_text
 
 _WITHOUT_COMMANDS = ("release", "summary")
@@ -123,9 +123,22 @@ def _tables(own: StageSettings, key: str) -> Iterator[Problem]:
     if "default" in own.variants:
         message = "is what the one build of a stage without variants is called"
         yield Problem(key=f"{key}.variants", message=message, found="default", allowed="any other name")
-    if own.prebuilt and not own.prebuilt.index and not own.prebuilt.find_links:
+    if own.prebuilt:
+        yield from _sources(own.prebuilt, own.variants, f"{key}.prebuilt")
+
+
+def _sources(prebuilt: PrebuiltSettings, variants: Iterable[str], key: str) -> Iterator[Problem]:
+    """A problem that all variants share is one of the table's own."""
+    wrong = dict[str, None]()
+    for variant in variants or ("",):
+        told = prebuilt.for_variant(variant)
+        if not told.index and not told.find_links:
+            own = prebuilt.variants.get(variant)
+            varied = own is not None and own.model_fields_set & {"index", "find_links"}
+            wrong[f"{key}.variants.{variant}.index" if varied else f"{key}.index"] = None
+    for where in wrong:
         message = "without the index and without find_links there is nowhere to install from"
-        yield Problem(key=f"{key}.prebuilt.index", message=message, found="false", allowed="true, or find_links")
+        yield Problem(key=where, message=message, found="false", allowed="true, or find_links")
 
 
 def _limits(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
+from packaging.version import Version
+
 from master.pipeline import Stage
 from master.settings_models import Settings
 from master.settings_problems import Problem, did_you_mean, listed
@@ -68,11 +70,19 @@ def _clashes(settings: Settings, stage: Stage) -> Iterator[Problem]:
             continue
         for one, other in combinations(own.variants, 2):
             local = own.wheel.variant(other).local_version
-            if own.wheel.variant(one).local_version == local:
+            if _normal(own.wheel.variant(one).local_version) == _normal(local):
                 message = (
                     f"the wheels of variants {one!r} and {other!r} have one name, and stage {stage.name!r} needs both"
                 )
-                found = f'local_version = "{local}" for both' if local else "no local_version"
+                others = own.wheel.variant(one).local_version
+                both = f'local_version = "{local}" for both'
+                alike = both if others == local else f'"{others}" and "{local}", which are one version'
+                found = alike if local else "no local_version"
                 allowed = "a local_version that no other variant has"
                 key = f"stages.{need}.wheel.variants.{other}.local_version"
                 yield Problem(key=key, message=message, found=found, allowed=allowed)
+
+
+def _normal(local: str) -> str:
+    """As a wheel's name has it: ``01`` and ``1`` are one."""
+    return str(Version(f"0+{local}").local) if local else ""

@@ -18,6 +18,7 @@ from steps.classify import Limit, OutputReader, Verdict
 
 NOT_FOUND = 127  #: the shell's exit code for a program that is not there
 _BLOCK = 1 << 16
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _LONGEST_LINE = 1 << 20  # bytes that are judged; the log has all of it
 
 
@@ -63,7 +64,7 @@ def run(command: Command, *, log: Path, screen: BinaryIO) -> Ended:
             file.write(f"{said}\n".encode())
             reader.feed(f"{said}\n".encode())
             return Ended(exit_code=NOT_FOUND, verdict=reader.verdict(NOT_FOUND))
-        with _ended(process):
+        with _told_to_end(), _ended(process):
             _give(process, command.stdin)
             limit = _follow(process.stdout, command, [file, screen], reader) if process.stdout else None
             if limit is not None:
@@ -134,6 +135,25 @@ def _give(process: subprocess.Popen[bytes], text: str) -> None:
             pipe.write(text.encode())
 
     threading.Thread(target=feed, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[None]:
+    """A terminal that is closed, or somebody who ends us, leaves this as an exception: a stranger's build must not go
+    on behind our back. Signals that are ignored (``nohup``) stay so."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread()
+    taken = [number for number in _ENDING if ours and signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

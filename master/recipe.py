@@ -19,6 +19,7 @@ from master.versions import ours
 from steps.recipe import StepRecipe, Text, rendered
 
 _HEADER_LINES = 8  # of a command's log: its argv is among them
+_NUMBERED = re.compile(r"_\d+$")  # Buildbot's way to tell steps of one name apart
 _ARGV = re.compile(r"h argv: (.+)")
 
 
@@ -163,7 +164,8 @@ async def _changed(master: Any, steps: Sequence[StepRecipe], logs: Sequence[Step
     found = []
     silent = {step.name for step in steps if not step.argv}
     now = [step for step in steps if step.argv]
-    then = [log for log in logs if log.slug == "stdio" and log.step not in silent]
+    silent -= {step.name for step in now}
+    then = [log for log in logs if log.slug == "stdio" and not {log.step, _NUMBERED.sub("", log.step)} & silent]
     for step, log in zip(now, then, strict=False):
         ran = await _argv(master, log)
         if ran and not _fits(step.argv, ran):

@@ -2,7 +2,7 @@
 
 The text is a Jinja2 template, ``release_notes.md.j2`` beside this file unless the settings name another. It gets
 ``project``, ``tag``, ``commit``, ``wheels`` (each a :class:`BuiltWheel`) and ``missing`` (each a
-:class:`MissingPlatform`).
+:class:`MissingPlatform`). The filter ``cell`` makes a text fit a table.
 """
 
 from __future__ import annotations
@@ -87,6 +87,11 @@ class BuiltWheel:
         return {path: revision for path, revision in found.items() if "tvm" in path.rpartition("/")[2].lower()}
 
     @property
+    def symbols_held_against(self) -> str:
+        """The files whose TVM symbols are, taken together, all that it uses; empty where nobody has looked."""
+        return " and ".join(f"`{file}`" for file in (self.manifest.tvm if self.manifest else ()))
+
+    @property
     def names_tvm(self) -> bool:
         manifest = self.manifest
         return bool(manifest and (self.tvm_requirements or manifest.installed or manifest.tvm or self.tvm_submodules))
@@ -98,7 +103,7 @@ class BuiltWheel:
         off = ("OFF", "0", "FALSE", "NO")
         apis = [said for name, said in _APIS.items() if options.get(f"USE_{name}", "OFF").upper() not in off]
         said = f"GPUs through {' and '.join(apis)}" if apis else ""
-        if architectures := options.get("CMAKE_CUDA_ARCHITECTURES"):
+        if "CUDA" in apis and (architectures := options.get("CMAKE_CUDA_ARCHITECTURES")):
             said += f"; CUDA architectures {architectures.replace(';', ', ')}"
         return said or ("no GPU, by its CMake options" if self.manifest else "as its project says")
 
@@ -147,6 +152,7 @@ def notes(
     environment = jinja2.Environment(  # noqa: S701
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
+    environment.filters["cell"] = _cell
     try:
         filled = environment.from_string(template)
         return filled.render(project=project, tag=tag, commit=commit, wheels=wheels, missing=missing)
@@ -154,6 +160,11 @@ def notes(
         raise BadTemplate(f"line {error.lineno}: {error.message}") from error
     except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise BadTemplate(str(error)) from error
+
+
+def _cell(text: str) -> str:
+    """Text from elsewhere as one cell of a table: no line's end, no cell's end, no HTML."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _name_and_version(file: str) -> tuple[str, str] | None:

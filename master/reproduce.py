@@ -128,6 +128,8 @@ def _line(step: StepRecipe, folder: Path) -> str:
     if not step.argv:
         return f"{step.name}: only a build can do it, left out"
     words = [filled(word, {"workspace": str(folder), "wheel": "WHEEL"}) for word in step.argv]
+    if words[:2] == [TOOL, "limit"]:  # what every command stands below says nothing of this one
+        words = words[words.index("--") + 1 :]
     return words[-1] if words[:2] == ["/bin/sh", "-c"] else f"{step.name}: {' '.join(words)}"
 
 
@@ -173,9 +175,12 @@ def compared(recipe: Recipe, step: str, reason: str) -> str:
 
 def _alike(one: str, other: str) -> bool:
     """Whether two reasons tell of the same, wherever and however fast it happened: a step that knows more of its
-    command tells more."""
-    first, second = (_SOMEWHERE.sub("", _VARYING.sub("N", text.removesuffix("…"))) for text in (one, other))
-    return bool(first and second) and (first in second or second in first)
+    command tells more, before what is said here or behind it. A text that was cut may go on."""
+    shorter, longer = sorted((_SOMEWHERE.sub("", _VARYING.sub("N", text)) for text in (one, other)), key=len)
+    cut = shorter.endswith("…")
+    said = re.escape(shorter.removesuffix("…"))
+    within = rf"(^|; |first: | \(){said}" + ("" if cut else r"(; | \(|\)|$)")
+    return bool(said) and re.search(within, longer.removesuffix("…")) is not None
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

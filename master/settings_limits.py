@@ -9,7 +9,6 @@ from pydantic import BeforeValidator, Field
 
 from master.pipeline import Limits
 from master.settings_types import Number, Table, refused
-from workers.sizes import size_text as size_text  # noqa: PLC0414 - the artifact store has it from here
 
 _UNITS = {"M": 1 << 20, "G": 1 << 30}
 

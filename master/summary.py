@@ -111,25 +111,29 @@ def text(run: RunRow, lines: Sequence[StageLine], said: str, own_stage: str, pag
 
 def comparison(lines: Sequence[StageLine]) -> Iterator[str]:
     """What is published, as the test stage found it, beside what this run built; and where their TVM differs."""
-    known: dict[str, dict[str, str]] = {"prebuilt": {}, "built": {}}
+    published: dict[str, set[str]] = {}
     for line in lines:
         prebuilt = line.properties.get("prebuilt")
         if isinstance(prebuilt, Mapping):
-            known["prebuilt"] |= prebuilt
+            for name, version in prebuilt.items():
+                published.setdefault(name, set()).add(version)
             tests = line.properties.get("tests") or {}
             counts = ", ".join(f"{number} {what}" for what, number in tests.items()) or "no test was run"
             yield f"prebuilt  {line.name}: {_packages(prebuilt)}; tests: {counts}{_ended(line)}"
+    differences = []
     for line in lines:
         built = line.properties.get("built")
         if isinstance(built, Mapping):
-            known["built"] |= built["tvm"]
+            for name, version in sorted(built["tvm"].items()):
+                if version not in published.get(name, {version}):
+                    there = ", ".join(sorted(published[name]))
+                    differences.append(
+                        f"differs   {line.name}: tried with {name} {version}, and what is published has {there}"
+                    )
             size = next((f", {file.size} bytes" for file in line.artifacts if file.name.endswith(".whl")), "")
             with_tvm = f", with {_packages(built['tvm'])}" if built["tvm"] else ", with no TVM installed beside it"
             yield f"built     {line.name}: {built['name']} {built['version']}{size}{with_tvm}{_ended(line)}"
-    for name in sorted(known["prebuilt"].keys() & known["built"].keys()):
-        one, other = known["prebuilt"][name], known["built"][name]
-        if one != other:
-            yield f"differs   {name}: {one} is published, and the wheel was tried with {other}"
+    yield from differences
 
 
 def _packages(versions: Mapping[str, str]) -> str:

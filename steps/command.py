@@ -89,6 +89,7 @@ class Frame:
     timeout: float
     continue_on_error: bool
     bounds: Limits = field(default_factory=Limits)
+    watched: bool = False  #: whether its workers can end all that a command starts: Linux ones can
 
     @classmethod
     def of(cls, stage: Stage, settings: Settings) -> Frame:
@@ -100,6 +101,7 @@ class Frame:
             timeout=stage.timeout,
             continue_on_error=stage.continue_on_error,
             bounds=stage.limits,
+            watched=stage.requires.os == "linux",
         )
 
     def with_environment(self, more: Mapping[str, str]) -> Frame:
@@ -123,6 +125,7 @@ class Frame:
             "timeout": self.silence_timeout,
             "maxTime": self.timeout,
             "bounds": self.bounds,
+            "watched": self.watched,
             "logEnviron": False,
         }
 
@@ -170,11 +173,12 @@ class _Reading(LogObserver):
                 self.command.line_received(line)
 
 
-def limited(command: Any, bounds: Limits) -> Any:
-    """The command within the limits that the worker holds it to; itself where there are none."""
+def limited(command: Any, bounds: Limits, watched: bool) -> Any:
+    """The command within the limits that the worker holds it to, and below what ends all that it starts, daemons
+    included; itself where there are no limits and the worker may not know how."""
     limits = {"memory": bounds.memory, "processes": bounds.processes}
     options = [f"--{name}={value}" for name, value in limits.items() if value is not None]
-    if not options:
+    if not options and not watched:
         return command
     argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
     return ["mlc-ci-worker", "limit", *options, "--", *argv]
@@ -185,16 +189,17 @@ _NO_OTHERS = Limits()
 
 class Command(FailureMixin, ShellMixin, BuildStep):
     """One command. ``timeout`` is the silence it may keep, ``maxTime`` what the whole stage may take, in seconds;
-    ``bounds`` is what else holds.
+    ``bounds`` is what else holds; what is ``watched`` leaves nothing running.
 
     A failure sets the build properties ``failure_class``, ``failure_reason`` and, where a line of the log says it,
     ``failure_line`` (from 0). A lost worker stays Buildbot's business: its build is retried as it is.
     """
 
-    def __init__(self, *, bounds: Limits = _NO_OTHERS, **kwargs: Any) -> None:
+    def __init__(self, *, bounds: Limits = _NO_OTHERS, watched: bool = False, **kwargs: Any) -> None:
         kwargs = self.setupShellMixin(kwargs)
         super().__init__(**kwargs)
         self.bounds = bounds
+        self.watched = watched
         self.over_log = False
         self.reader = OutputReader()
         self.addLogObserver("stdio", _Reading(self))
@@ -244,7 +249,7 @@ class Command(FailureMixin, ShellMixin, BuildStep):
 
     @defer.inlineCallbacks
     def run(self) -> Generator[Any, Any, int]:
-        argv = limited(self.command, self.bounds)
+        argv = limited(self.command, self.bounds, self.watched)
         command = yield self.makeRemoteShellCommand(command=argv, maxTime=self.time_left())
         self.bound_log(command)
         yield self.runCommand(command)

@@ -100,7 +100,7 @@ async def _rendered(step: Any, known: Properties, marks: Mapping[str, str]) -> S
     environment = step.env
     if not isinstance(environment, StageEnvironment):
         raise TypeError(f"step {step.name} has an environment that may hold secrets: {type(environment).__name__}")
-    command = limited(await known.render(step.command), step.bounds)
+    command = limited(await known.render(step.command), step.bounds, step.watched)
     argv = ["/bin/sh", "-c", command] if isinstance(command, str) else flatten(command, (list, tuple))
     wheel = None
     if isinstance(step, WheelCommand):

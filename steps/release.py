@@ -93,8 +93,9 @@ class PublishRelease(BuildStep):
         """The release that this run has built; ``local`` gives an artifact's file. Blocking: reads the manifests.
 
         Raises:
-            ReleaseRefused: no tag, a stage without a wheel, two wheels of one name, a wheel without its manifest or
-                with one that is not its own, or not of this tag and commit; notes that cannot be written.
+            ReleaseRefused: no tag, a stage without a wheel, a wheel that has expired, two wheels of one name, a wheel
+                without its manifest or with one that is not its own, or not of this tag and commit; notes that cannot
+                be written.
         """
         if not tag:
             raise ReleaseRefused("a release needs a tag, and this run is for none")
@@ -103,6 +104,9 @@ class PublishRelease(BuildStep):
         ]
         if missing := [need for need in self.needs if need not in {source.stage for source, _ in wheels}]:
             raise ReleaseRefused(f"no wheel from {', '.join(missing)}")
+        for source, file in wheels:
+            if file.removed:
+                raise ReleaseRefused(f"{file.name} has expired: run its stage again ({source.slot})")
         names = [file.name for _, file in wheels]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             builders = ", ".join(str(source.slot) for source, file in wheels if file.name == twice[0])

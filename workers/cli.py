@@ -38,19 +38,23 @@ def version() -> str:
         return "unknown (mlc-ci is not installed)"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(chosen: str = "") -> argparse.ArgumentParser:
+    """Of all subcommands, or with the arguments of one alone: the modules of the others take longer to import than most
+    of what a build calls."""
     parser = argparse.ArgumentParser(prog="mlc-ci-worker", description="The tools of an mlc-ci worker host.")
     parser.add_argument("--version", action="version", version=f"mlc-ci {version()}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, meaning) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=meaning, description=meaning[0].upper() + meaning[1:] + ".")
-        importlib.import_module(module).add_arguments(subparser)
+        if chosen in (name, ""):
+            importlib.import_module(module).add_arguments(subparser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand; its exit code says whose fault a failure is (:mod:`workers.errors`)."""
-    options = build_parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = build_parser(given[0] if given and given[0] in COMMANDS else "").parse_args(given)
     try:
         code: int = importlib.import_module(COMMANDS[options.command][0]).main(options)
     except ToolError as error:

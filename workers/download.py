@@ -27,6 +27,7 @@ def wanted(listed: Sequence[Mapping[str, Any]], stage: str, patterns: Sequence[s
 
     Raises:
         CodeError: a pattern that fits none, two of one name (of two variants), or a name that is none.
+        InfrastructureError: one that retention has removed. The code is not at fault, nor is what it asks for.
     """
     of_stage = [one for one in listed if one["stage"] == stage]
     found: dict[str, Mapping[str, Any]] = {}
@@ -35,6 +36,8 @@ def wanted(listed: Sequence[Mapping[str, Any]], stage: str, patterns: Sequence[s
         if not fitting:
             there = ", ".join(sorted(one["name"] for one in of_stage)) or "none"
             raise CodeError(f"no artifact of {stage} fits {pattern}; there are: {there}")
+        if expired := sorted(str(one["name"]) for one in fitting if one.get("removed")):
+            raise InfrastructureError(f"{', '.join(expired)} of {stage} expired and was removed: run {stage} again")
         for one in fitting:
             name = str(one["name"])
             if Path(name).name != name or "\\" in name or ":" in name:

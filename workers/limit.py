@@ -12,6 +12,8 @@ The last line then says which limit, its value, what was seen, and who had most:
     mlc-ci-worker limit: error: memory limit: 512 MiB allowed, 540 MiB seen in 3 processes; the biggest: python3 hog.py
     (process 4711, 520 MiB)
 
+Without a limit nothing is looked at, and all is ended with the command just the same.
+
 The exit code is 1 then, the command's own otherwise; 128 and the number of the signal that killed it. What the command
 leaves running when it ends is ended too: behind its back a limit would be worth nothing.
 """

@@ -84,6 +84,8 @@ class Watch(Guard):
             return INFRASTRUCTURE if isinstance(error, FileNotFoundError) else 126
 
     def look(self) -> float:
+        if self.memory is None and self.processes is None:
+            return super().look()
         left = self.next_look - time.monotonic()
         if left > 0:
             return left

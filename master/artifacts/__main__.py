@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,15 @@ class _Impatient(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """Tells where it is once it listens."""
 
-    def __init__(self, config: uvicorn.Config, basedir: Path, port: int, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, basedir: Path, **told: Any) -> None:
         super().__init__(config)
-        self.told = (basedir, port, url)
+        self.basedir = basedir
+        self.told = told
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        basedir, port, url = self.told
         if self.started:
-            announced.announce(basedir, port=port, url=url)
+            announced.announce(self.basedir, **self.told)
 
 
 def serve(basedir: Path) -> None:
@@ -95,7 +96,8 @@ def serve(basedir: Path) -> None:
         raise CannotServe(f"the artifact store cannot be used: {error}") from None
     listener = _listener(own.listen, own.port or announced.port(basedir), own.port)
     port = listener.getsockname()[1]
-    app = application(store, database, doorman, policy_of(settings), own.quota)
+    policy = policy_of(settings)
+    app = application(store, database, doorman, policy, own.quota)
     config = uvicorn.Config(
         app,
         loop="asyncio",
@@ -113,7 +115,8 @@ def serve(basedir: Path) -> None:
         _keep_renewed(app, config.ssl, settings, basedir)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends in order, and then raises it again
     signal.signal(signal.SIGINT, lambda *_: None)
-    _Server(config, basedir, port, own.url.rstrip("/") or _url(settings, port)).run([listener])
+    url = own.url.rstrip("/") or _url(settings, port)
+    _Server(config, basedir, port=port, url=url, policy=asdict(policy)).run([listener])
     engine.dispose()
 
 

@@ -14,7 +14,7 @@ from master.artifacts.store import Store
 from master.artifacts.tokens import Grant
 from master.database import uploads
 from master.database.records import Artifact
-from master.settings_limits import size_text
+from workers.sizes import size_text
 
 MOST_FILES = 1000  #: of one build
 

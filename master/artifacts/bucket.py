@@ -11,7 +11,6 @@ import base64
 import contextlib
 import hashlib
 import io
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from master.artifacts.folder import PARTIAL
+from master.artifacts.names import build_of
 from master.artifacts.store import Partial, SendTo, StoreBroken, Stored
 
 _BLOCK = 1 << 20
@@ -32,8 +32,6 @@ _READ_FOR_S = 300
 _GONE = ("404", "NoSuchKey", "NotFound")
 _ENDLESS = 1 << 62
 _BUFFER = 1 << 16  #: a reader of a little asks for so many bytes at once
-#: ``RUN/STAGE/VARIANT/ATTEMPT/BUILD/NAME``: nothing else below the prefix is ours, and ours to remove
-_OURS = re.compile(r"[0-9]+/[^/]+/[^/]+/[0-9]+/[0-9]+/[^/]+", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +142,7 @@ class BucketStore:
         prefix = self.bucket.prefix
         for key, size, changed_at in self._list(prefix):
             path = key.removeprefix(prefix)
-            if _OURS.fullmatch(path):
+            if build_of(path) is not None:
                 yield Stored(path=path, size=size, changed_at=changed_at)
 
     def remove(self, path: str) -> None:

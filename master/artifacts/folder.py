@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from master.artifacts.store import SendTo, StoreBroken, Stored, StoreFull
@@ -73,11 +73,12 @@ class FolderStore:
     def __init__(self, root: Path, *, reserve: int) -> None:
         self.root = root
         self.reserve = reserve
-        root.mkdir(mode=0o700, exist_ok=True)
-        (root / PARTIAL).mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(OSError):  # the master only reads it; who writes checks
+            root.mkdir(mode=0o700, exist_ok=True)
+            (root / PARTIAL).mkdir(mode=0o700, exist_ok=True)
 
     def check(self) -> None:
-        if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+        if not self.root.is_dir() or not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
             raise StoreBroken(f"{self.root} is no folder that this user may write to")
 
     def begun(self, build_id: int) -> dict[str, int]:
@@ -115,6 +116,8 @@ class FolderStore:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+        with self._folder(*path.split("/")[:-1]):  # which syncs each that it makes
+            pass
 
     def publish(self, build_id: int, name: str, path: str) -> None:
         *parents, last = path.split("/")
@@ -125,6 +128,7 @@ class FolderStore:
     def drop(self, build_id: int, name: str, path: str = "") -> None:
         with contextlib.suppress(FileNotFoundError):
             (self.root / PARTIAL / str(build_id) / name).unlink()
+        self._tidy(path)
 
     def builds(self) -> set[int]:
         return {int(entry.name) for entry in (self.root / PARTIAL).iterdir() if entry.name.isdecimal()}
@@ -147,13 +151,8 @@ class FolderStore:
 
     def remove(self, path: str) -> None:
         """Remove a published file, and the folders that it leaves empty."""
-        file = self.root / path
-        file.unlink(missing_ok=True)
-        for folder in file.relative_to(self.root).parents[:-1]:
-            try:
-                (self.root / folder).rmdir()
-            except OSError:  # not empty, or gone
-                break
+        (self.root / path).unlink(missing_ok=True)
+        self._tidy(path)
 
     def room(self) -> int:
         return shutil.disk_usage(self.root).free - self.reserve
@@ -176,6 +175,14 @@ class FolderStore:
         if file is None:
             raise FileNotFoundError(path)
         yield file
+
+    def _tidy(self, path: str) -> None:
+        """Remove the folders on the way to a path that are empty."""
+        for folder in PurePosixPath(path).parents[:-1]:
+            try:
+                (self.root / folder).rmdir()
+            except OSError:  # not empty, or gone
+                break
 
     @contextlib.contextmanager
     def _folder(self, *parts: str) -> Iterator[int]:

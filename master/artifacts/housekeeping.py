@@ -15,7 +15,7 @@ from master.artifacts.doorman import Database
 from master.artifacts.intake import Intake
 from master.artifacts.retention import Policy, Removable
 from master.artifacts.store import Store, StoreBroken
-from master.settings_limits import size_text
+from workers.sizes import size_text
 
 SWEEP_S = 600.0  #: between two looks for unfinished uploads
 RETENTION_S = 3600.0  #: between two passes over what was kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from master.settings_limits import size_text
+from workers.sizes import size_text
 
 
 class Refused(Exception):

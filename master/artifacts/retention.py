@@ -68,7 +68,7 @@ def unknown(connection: sa.Connection, stored: Iterable[Stored], now: float) -> 
     found = []
     for file in stored:
         began_at = begun.get(build_of(file.path))
-        if began_at is not None and began_at - GRACE_S <= file.changed_at < now - GRACE_S:
+        if began_at is not None and began_at <= file.changed_at < now - GRACE_S:
             found.append(file)
     named = set(connection.execute(sa.select(uploads.c.path)).scalars())
     named |= set(connection.execute(sa.select(artifacts.c.path).where(artifacts.c.removed_at.is_(None))).scalars())

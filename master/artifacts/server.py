@@ -118,6 +118,8 @@ class Pages:
                 "name": one.file.name,
                 "size": one.file.size,
                 "sha256": one.file.sha256,
+                "removed": one.file.removed,
+                "accepted_at": one.at,
             }
             for one in found
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -24,6 +25,8 @@ from master.database import releases
 from master.database.releases import Listed
 
 _LARGEST_METADATA = 1 << 20
+#: cut off, of no wheel's form, compressed in a way unknown here or wrongly, encrypted
+_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _HEADERS = {"vary": "Accept", "cache-control": "no-cache"}
 
 Source = Callable[[sa.Connection], Sequence[Listed]]
@@ -37,7 +40,7 @@ class Index:
         self.doorman = doorman
         self.source = source
         self.up = up
-        self._requires_python = lru_cache(maxsize=10_000)(_RequiresPython(store))
+        self._requires_python = _requires_python(store)
 
     async def projects(self, request: Request) -> Response:
         return _page(project_list(await self._wheels(request)), request)
@@ -72,21 +75,24 @@ class Index:
         return wheels
 
 
-class _RequiresPython:
-    """Reads from a wheel which Pythons it is for."""
+def _requires_python(store: Store) -> Callable[[str], str]:
+    """Reads from a wheel which Pythons it is for; what it could read once it knows."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
-    def __call__(self, path: str) -> str:
-        try:
-            with self.store.reader(path) as file, zipfile.ZipFile(file) as wheel:
-                [name] = (name for name in wheel.namelist() if _is_metadata(name))
-                with wheel.open(name) as stream:
-                    raw, _ = parse_email(stream.read(_LARGEST_METADATA))
-        except (OSError, ValueError, zipfile.BadZipFile):
-            return ""  # an installer that fetches it says better what is wrong
+    @lru_cache(maxsize=10_000)
+    def read(path: str) -> str:
+        with store.reader(path) as file, zipfile.ZipFile(file) as wheel:
+            [name] = (name for name in wheel.namelist() if _is_metadata(name))
+            with wheel.open(name) as stream:
+                raw, _ = parse_email(stream.read(_LARGEST_METADATA))
         return raw.get("requires_python") or ""
+
+    def known(path: str) -> str:
+        try:
+            return read(path)
+        except _UNREADABLE:
+            return ""  # an installer that fetches it says better what is wrong
+
+    return known
 
 
 def routes(store: Store, database: Database, doorman: Doorman) -> list[Route]:

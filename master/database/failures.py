@@ -10,7 +10,6 @@ from buildbot.db.model import Model
 from buildbot.process.results import EXCEPTION, FAILURE
 
 from master.database import buildbot_rows
-from master.database.tables import stage_attempts
 
 _DELETED = "d"  # the type of a log whose text Buildbot's janitor took
 _TEXTS = ("s", "t", _DELETED)  # types of logs that are lines of text
@@ -47,15 +46,6 @@ class Failure:
     reason: str
     line: int | None  #: of the log, from 0
     log: StepLog | None  #: of the step that failed
-
-
-def attempt_build(connection: sa.Connection, run_id: int, attempt_id: int) -> int | None:
-    """The build of an attempt of this run, if it has one."""
-    a = stage_attempts.c
-    found: int | None = connection.execute(
-        sa.select(a.build_id).where(a.run_id == run_id, a.id == attempt_id)
-    ).scalar_one_or_none()
-    return found
 
 
 def of_build(connection: sa.Connection, build_id: int) -> tuple[Failure | None, list[StepLog]]:

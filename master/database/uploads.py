@@ -18,12 +18,13 @@ from master.database.tables import artifacts, stage_attempts, uploads
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
-    """An artifact that everybody may know of; ``id`` is its row's."""
+    """An artifact that everybody may know of; ``id`` is its row's, ``at`` the end of its attempt."""
 
     id: int
     run_id: int
     stage: str
     variant: str
+    at: float | None
     file: Artifact
 
 
@@ -94,23 +95,31 @@ def accepted(connection: sa.Connection, artifact_id: int) -> Accepted | None:
     """One accepted artifact."""
     a, s = artifacts.c, stage_attempts.c
     query = (
-        sa.select(artifacts, s.run_id, s.stage, s.variant)
+        sa.select(artifacts, s.run_id, s.stage, s.variant, s.ended_at)
         .join(stage_attempts, s.id == a.attempt_id)
         .where(a.id == artifact_id)
     )
     row = connection.execute(query).first()
     if row is None:
         return None
-    return Accepted(id=row.id, run_id=row.run_id, stage=row.stage, variant=row.variant, file=artifact_row(row))
+    about = {"run_id": row.run_id, "stage": row.stage, "variant": row.variant, "at": row.ended_at}
+    return Accepted(id=row.id, file=artifact_row(row), **about)
 
 
 def accepted_of_run(connection: sa.Connection, run_id: int) -> Sequence[Accepted]:
-    """What a run has accepted: of each variant of each stage, the files of its newest good attempt."""
+    """What a run has accepted, removed or not: of each variant of each stage, what its newest good attempt left."""
     a = artifacts.c
     found = store.artifacts_of(connection, [run_id])
     query = sa.select(a.attempt_id, a.name, a.id).where(a.attempt_id.in_({source.id for source, _ in found}))
     ids = {(row.attempt_id, row.name): row.id for row in connection.execute(query)}
     return [
-        Accepted(id=ids[source.id, file.name], run_id=run_id, stage=source.stage, variant=source.variant, file=file)
+        Accepted(
+            id=ids[source.id, file.name],
+            run_id=run_id,
+            stage=source.stage,
+            variant=source.variant,
+            at=source.ended_at,
+            file=file,
+        )
         for source, file in found
     ]

@@ -33,12 +33,13 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from master.database import failures, reads, releases, store
 from master.database.records import RunRow
+from master.pipeline import State
 from master.recipe import NoRecipe, Wanted, recipe
 from master.repetition import Refused
 from master.scheduler import NAME as SCHEDULER
 from master.web import authority, views
 from master.web.artifacts import artifact
-from master.web.excerpt import failure_page
+from master.web.excerpt import failure_page, failure_without_log
 from master.web.requests import Failed, allow, body, number, only, text, whole
 
 DEFAULT_LIMIT = 30
@@ -140,11 +141,14 @@ class Api(Resource):
         return await artifact(self.master, settings, request, run_id, attempt_id, name)
 
     async def _failure(self, request: Request, run_id: int, attempt_id: int) -> Any:
-        build_id = await self.master.db.pool.do(failures.attempt_build, run_id, attempt_id)
-        failure, _ = (None, []) if build_id is None else await self.master.db.pool.do(failures.of_build, build_id)
-        if failure is None:
-            raise Failed(http.NOT_FOUND, f"run {run_id} has no such attempt with a build that failed")
-        return await failure_page(self.master, failure)
+        attempt = await self.master.db.pool.do(store.attempt, attempt_id)
+        if attempt is not None and attempt.run_id == run_id and attempt.build_id is not None:
+            failure, _ = await self.master.db.pool.do(failures.of_build, attempt.build_id)
+            if failure is not None:
+                return await failure_page(self.master, failure)
+            if attempt.state in (State.FAILURE, State.INFRASTRUCTURE):
+                return failure_without_log(attempt)
+        raise Failed(http.NOT_FOUND, f"run {run_id} has no such attempt with a build that failed")
 
     async def _recipe(self, request: Request, run_id: int, stage: str) -> Any:
         variant = text(request, b"variant")

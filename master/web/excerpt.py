@@ -7,12 +7,28 @@ from typing import Any
 from rich.text import Text
 
 from master.database.failures import Failure, StepLog
+from master.database.records import AttemptRow
+from master.pipeline import State
 
 BEFORE, AFTER = 6, 10  #: lines of context
 _TAIL = 15  #: lines, where no line says it
 _LONGEST = 400  #: characters of a line
 
 Json = dict[str, Any]
+_NOWHERE: Json = {"step": "", "step_number": None, "log": "", "line": None, "lines": [], "missing": ""}
+
+
+def failure_without_log(attempt: AttemptRow) -> Json:
+    """What the page shows of a failure that no step tells of: the build went with its worker, or with the master."""
+    lost = (
+        "its build was lost, and no step of it failed" if attempt.lost_with_worker or attempt.lost_with_master else ""
+    )
+    return {
+        "class": "code" if attempt.state is State.FAILURE else "infrastructure",
+        "reason": attempt.reason,
+        **_NOWHERE,
+        "missing": lost or "no step of it failed",
+    }
 
 
 async def failure_page(master: Any, failure: Failure) -> Json:
@@ -21,13 +37,10 @@ async def failure_page(master: Any, failure: Failure) -> Json:
     told: Json = {
         "class": failure.failure_class,
         "reason": failure.reason,
-        "step": log.step if log else "",
-        "step_number": log.step_number if log else None,
-        "log": log.slug if log else "",
-        "line": None,
-        "lines": [],
-        "missing": "",
+        **_NOWHERE,
     }
+    if log is not None:
+        told |= {"step": log.step, "step_number": log.step_number, "log": log.slug}
     if log is None or not log.lines:
         return {**told, "missing": "there is no log of it"}
     if log.deleted:

@@ -129,6 +129,21 @@ def test_what_is_not_there_is_not_committed(make: Make) -> None:
     assert process.uploaded() == {}
 
 
+def test_what_is_left_of_another_file_is_not_taken_for_this_one(make: Make, tmp_path: Path) -> None:
+    """Longer, shorter, and of the same length."""
+    process = make()
+    file = tmp_path / "a.whl"
+    for build, left in enumerate((EVIL + EVIL, EVIL[:-1], EVIL), 7):
+        if build > 7:
+            process.begin(build, run_id=build)
+        file.write_bytes(GOOD)
+        token = process.token(build, run_id=build if build > 7 else 1)
+        with process.client(token) as client:
+            assert send(client.post(f"/builds/{build}/a.whl/direct", json=order(left)).json(), left) == 200
+        code, said = process.upload(build, file, token=token)
+        assert (code, process.uploaded(build)) == (0, {"a.whl": sha256(GOOD)}), said
+
+
 def test_a_byte_that_changes_on_the_way_is_sent_again(make: Make, tmp_path: Path) -> None:
     process = make()
     file = tmp_path / "a.whl"
@@ -237,6 +252,8 @@ def test_what_expired_is_removed_and_what_is_not_ours_stays(
     assert process.upload(7, tmp_path / "a.whl")[0] == 0
     process.accept(7)
     process.finish(7)
+    process.begin(9, run_id=3)
+    process.finish(9)
     for key in ("somebody/else's", f"{prefix}1/other", f"{prefix}9/x/default/1/9/b.whl"):
         s3.client().put_object(Bucket=process.root.name, Key=key, Body=b"x")
     now = time.time()

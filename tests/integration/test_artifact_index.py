@@ -225,3 +225,61 @@ def test_an_expired_nightly_is_not_listed_and_its_file_is_gone(process: Artifact
             assert connection.execute(sa.select(artifacts.c.removed_at)).scalar_one() == 5.0
         assert client.get("/nightly/simple/mlc-sample/").status_code == 404
         assert client.get(where[1]).status_code == 410
+
+
+def _truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+def _without_metadata(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.py", "")
+
+
+def _encrypted(file: Path) -> None:
+    whole = bytearray(file.read_bytes())
+    for at in [match.start() for match in re.finditer(rb"PK\x01\x02", whole)]:
+        whole[at + 8] |= 1
+    file.write_bytes(whole)
+
+
+def _of_an_unknown_method(file: Path) -> None:
+    whole = bytearray(file.read_bytes())
+    for at in [match.start() for match in re.finditer(rb"PK\x01\x02", whole)]:
+        whole[at + 10] = 97
+    file.write_bytes(whole)
+
+
+def _wrongly_compressed(file: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        at = next(one.header_offset for one in archive.infolist() if one.filename.endswith("METADATA"))
+    whole = bytearray(file.read_bytes())
+    body = at + 30 + whole[at + 26] + whole[at + 28]
+    whole[body] = 0xFF
+    file.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    "spoil", [_truncated, _without_metadata, _encrypted, _of_an_unknown_method, _wrongly_compressed]
+)
+def test_a_wheel_that_cannot_be_read_keeps_no_other_from_being_listed(
+    process: ArtifactProcess, builds: Builds, spoil: Callable[[Path], None]
+) -> None:
+    builds.build("1.0", release=True)
+    odd = builds.build("1.1", release=True)
+    whole = odd.read_bytes()
+    spoil(odd)
+    accept = {"Accept": "application/vnd.pypi.simple.v1+json"}
+    with process.client() as client:
+
+        def listed() -> list[str | None]:
+            files = client.get("/simple/mlc-sample/", headers=accept).raise_for_status().json()["files"]
+            return [file.get("requires-python") for file in files]
+
+        assert listed() == [">=3.8", None]
+        odd.write_bytes(whole)  # as a store that was away for a moment
+        assert listed() == [">=3.8", ">=3.8"]

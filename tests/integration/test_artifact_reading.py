@@ -98,7 +98,8 @@ def test_what_was_accepted_is_listed_with_size_and_hash(served: ArtifactProcess)
     with served.client() as client:
         first, second = listed(client)
         assert first | {"id": 0} == {
-            **{"id": 0, "stage": "build", "variant": "", "name": "a.whl", "size": len(CONTENT), "sha256": SHA256}
+            **{"id": 0, "stage": "build", "variant": "", "name": "a.whl", "size": len(CONTENT), "sha256": SHA256},
+            **{"removed": False, "accepted_at": None},
         }
         assert second["name"] == "ü.txt"
         assert client.get(address(client)).content == CONTENT

@@ -127,7 +127,6 @@ def test_what_the_patterns_must_match(process: ArtifactProcess, tmp_path: Path) 
     assert list(process.uploaded()) == ["same.whl"]
 
 
-@either_store
 def test_a_name_that_is_none_is_refused_before_anything_is_sent(process: ArtifactProcess, tmp_path: Path) -> None:
     for name in ("good.whl", "con.whl"):
         (tmp_path / name).write_bytes(b"x")
@@ -136,7 +135,6 @@ def test_a_name_that_is_none_is_refused_before_anything_is_sent(process: Artifac
     assert "'con.whl' cannot be the name of an artifact: it is a device on Windows" in said
 
 
-@either_store
 def test_names_that_some_system_takes_for_one(process: ArtifactProcess, tmp_path: Path) -> None:
     (tmp_path / "a.whl").write_bytes(b"x")
     assert process.upload(7, tmp_path / "a.whl")[0] == 0
@@ -167,7 +165,6 @@ def test_a_connection_that_is_cut_again_and_again(process: ArtifactProcess, file
     assert (code, broken.cut, process.uploaded()) == (0, times, {"a.whl": sha256(file)}), said
 
 
-@either_store
 def test_a_network_that_stays_away_ends_as_infrastructure(process: ArtifactProcess, file: Path) -> None:
     with process.way(cuts=[0] * 1000) as (_, url):
         code, said = process.upload(7, file, url=url, patience=1)
@@ -346,7 +343,6 @@ def test_a_budget_is_told_before_a_byte_is_read(process: ArtifactProcess, tmp_pa
     assert process.upload(7, tmp_path / "b.whl", token=process.token(7, budget=5 << 20))[0] == 0
 
 
-@either_store
 def test_memory_stays_flat_however_large_the_files_are(process: ArtifactProcess, tmp_path: Path) -> None:
     (tmp_path / "small.bin").write_bytes(content(MB))
     assert process.upload(7, tmp_path / "small.bin")[0] == 0

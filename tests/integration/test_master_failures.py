@@ -12,6 +12,8 @@ import pytest
 from pipelines import WELL, hold, pipeline
 from rig import MakeRig, Rig, Row, git, repository
 
+from master.site.processes import NotStarted
+
 pytestmark = pytest.mark.slow
 
 ONCE = {"infrastructure_retries": 0}
@@ -135,32 +137,30 @@ def test_a_checkout_on_a_full_disk(make_rig: MakeRig, tiny_disk: Mount) -> None:
 def test_an_artifact_folder_on_a_full_disk(make_rig: MakeRig, tiny_disk: Mount) -> None:
     rig = make_rig(pipeline(scheduling=ONCE))
     artifacts = rig.site.basedir / "artifacts"
-    tiny_disk(artifacts, "64k")
-    (artifacts / "fill").write_bytes(bytes(64 * 1024))
+    tiny_disk(artifacts, "4m")
+    (artifacts / "fill").write_bytes(bytes(3500 * 1024))  # less is left than the reserve
     rig.start(["reliable"])
     pushed = rig.push()
     run = rig.ended(pushed)
     assert run["result"] == "infrastructure"
-    _said_everywhere(rig, run, "build-a", "No space left on device")
+    _said_everywhere(rig, run, "build-a", "the artifact store is full")
     assert not rig.rows("select 1 from artifacts")
     (artifacts / "fill").unlink()
     rig.order(f"runs/{run['id']}/repeat", stage="")
     rig.wait(lambda: rig.runs(pushed)[0]["result"] == "success", "all is well once there is room")
 
 
-def test_an_artifact_folder_that_cannot_be_written(make_rig: MakeRig) -> None:
+def test_an_artifact_folder_that_cannot_be_used_is_told_before_anything_starts(make_rig: MakeRig) -> None:
     rig = make_rig(pipeline(scheduling=ONCE))
     artifacts = rig.site.basedir / "artifacts"
     shutil.rmtree(artifacts, ignore_errors=True)
     artifacts.write_text("not a folder\n")
-    rig.start(["reliable"])
-    pushed = rig.push()
-    run = rig.ended(pushed)
-    assert run["result"] == "infrastructure"
-    _said_everywhere(rig, run, "build-a", "was not uploaded: the master cannot write it")
+    with pytest.raises(NotStarted, match="artifacts is no folder that this user may write to"):
+        rig.start(["reliable"])
+    rig.stop()
     artifacts.unlink()
-    rig.order(f"runs/{run['id']}/repeat", stage="")
-    rig.wait(lambda: rig.runs(pushed)[0]["result"] == "success", "all is well once it can")
+    rig.start(["reliable"])
+    assert rig.ended(rig.push())["result"] == "success"
 
 
 def test_an_artifact_that_is_not_there(make_rig: MakeRig) -> None:

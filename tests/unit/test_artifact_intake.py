@@ -181,3 +181,37 @@ def test_a_connection_that_is_taken_over_leaves_what_it_brought(intake: Intake, 
     asyncio.run(over())
     assert published(store) == GOOD
     assert store.begun(7) == {}
+
+
+def test_a_file_that_became_shorter_begins_again(intake: Intake, store: SlowStore) -> None:
+    short = GOOD[:1000]
+    sha256 = hashlib.sha256(short).hexdigest()
+
+    async def again() -> None:
+        await put(intake, Sender(GOOD), len(GOOD))
+        assert (await intake.begin(GRANT, {"a.whl": 1000}))["a.whl"]["offset"] == 0
+        with pytest.raises(Refused, match=f"{len(GOOD)} of 1000 bytes") as refused:
+            await intake.commit(GRANT, "a.whl", 1000, sha256)
+        assert refused.value.body["offset"] == 0
+        assert store.begun(7) == {}
+        await put(intake, Sender(short), 1000)
+        assert (await intake.commit(GRANT, "a.whl", 1000, sha256))["sha256"] == sha256
+
+    asyncio.run(again())
+    assert published(store) == short
+
+
+def test_a_quota_is_shared_with_what_others_have_begun_until_they_end(intake: Intake, store: SlowStore) -> None:
+    small = Intake(store, intake.database, intake.doorman, quota=1000)
+    other = Grant(build_id=8, run_id=2, folder="2/build/default/1/8", budget=1 << 30)
+
+    async def two() -> None:
+        await small.begin(other, {"b.whl": 700})
+        with pytest.raises(Refused, match="1000 bytes are to come, 300 bytes are free"):
+            await small.begin(GRANT, {"a.whl": 1000})
+        await small.begin(GRANT, {"a.whl": 300})
+        await small.begin(GRANT, {"a.whl": 300})  # the same again is not more
+        await small.sweep()  # build 8 does not run
+        await small.begin(GRANT, {"a.whl": 1000})
+
+    asyncio.run(two())

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from settings_sample import problem, read, usable
+from settings_sample import MINIMAL, problem, read, usable
+from typer.testing import CliRunner
+
+from master.artifacts.stores import store_of
+from master.cli import app
+from master.errors import SecretUnreadable
 
 TLS = '[master]\nworker_tls = true\nworker_host = ["ci.example.org"]'
 CHECK = """
@@ -78,7 +85,7 @@ def test_nothing_is_fetched_out_of_the_checkout(into: str) -> None:
     assert [p.message for p in read(check(into=into)).errors] == ["leads out of the checkout"]
 
 
-@pytest.mark.parametrize("secret", ["artifact-tokens", "admin-password"])
+@pytest.mark.parametrize("secret", ["artifact-tokens", "admin-password", "s3-access-key", "s3-secret-key"])
 def test_no_build_is_given_the_masters_own_secrets(secret: str) -> None:
     more = f'[stages.a]\nuses = "commands"\ncommands = ["x"]\nwhen = ["push"]\nsecrets = ["{secret}"]'
     assert problem(read(more), "stages.a.secrets").message == "is the master's own secret"
@@ -93,3 +100,66 @@ def test_artifacts_are_where_workers_reach_the_master() -> None:
     assert (own.listen, own.tls) == ("127.0.0.1", False)
     plain = usable(read()).artifacts
     assert (plain.listen, plain.tls) == ("127.0.0.1", False)
+
+
+# -- a bucket
+
+S3 = '[artifacts.s3]\nbucket = "ci-artifacts"'
+
+
+def test_a_bucket_needs_no_more_than_its_name() -> None:
+    found = usable(read(S3)).artifacts.s3
+    assert found is not None
+    assert (found.bucket, found.prefix, found.endpoint, found.region) == ("ci-artifacts", "", "", "us-east-1")
+    assert (found.path_style, found.checksums) == (True, False)
+    assert usable(read()).artifacts.s3 is None
+    more = 'prefix = "ci/main/"\nendpoint = "https://s3.example.org:9000"\nchecksums = true'
+    assert read(S3, more).problems == []
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "message"),
+    [
+        ('prefix = "ci"', "prefix", "is no prefix of keys"),
+        ('prefix = "/ci/"', "prefix", "is no prefix of keys"),
+        ('prefix = "a b/"', "prefix", "is no prefix of keys"),
+        ('endpoint = "s3.example.org"', "endpoint", "is no web address"),
+        ('checksums = "yes"', "checksums", ""),
+        ('access_key = "x"', "access_key", ""),
+    ],
+)
+def test_what_is_wrong_with_a_bucket_is_said(line: str, key: str, message: str) -> None:
+    found = problem(read(S3, line), f"artifacts.s3.{key}")
+    assert (found.severity, message in found.message) == ("error", True), found
+
+
+@pytest.mark.parametrize("name", ["s3://ci", "ci/artifacts", "", "x"])
+def test_a_bucket_is_called_by_its_name_alone(name: str) -> None:
+    found = problem(read(f'[artifacts.s3]\nbucket = "{name}"'), "artifacts.s3.bucket")
+    assert (found.severity, found.message) == ("error", "is no name of a bucket")
+    assert problem(read('[artifacts.s3]\nprefix = "ci/"'), "artifacts.s3.bucket").severity == "error"
+
+
+def test_the_command_says_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "ci.toml"
+    for more, code in ((S3, 0), (f'{S3}\nprefix = "ci"', 3)):
+        file.write_text(f"{MINIMAL}\n{more}\n")
+        done = CliRunner().invoke(app, ["check", str(file)])
+        assert done.exit_code == code, done.output
+    assert "artifacts.s3.prefix" in done.output
+
+
+def test_a_bucket_whose_keys_are_not_there_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    settings = usable(read(S3))
+    with pytest.raises(SecretUnreadable, match="secret 's3-access-key' cannot be read from") as found:
+        store_of(settings, tmp_path)
+    assert "install -m 600 /dev/stdin" in str(found.value)
+    (tmp_path / "secrets").mkdir()
+    for name in ("s3-access-key", "s3-secret-key"):
+        file = tmp_path / "secrets" / name
+        file.write_text("x")
+        file.chmod(0o644)
+        with pytest.raises(SecretUnreadable, match=f"secret '{name}' in .* can be read by others"):
+            store_of(settings, tmp_path)
+        file.chmod(0o600)
+    assert store_of(settings, tmp_path).direct

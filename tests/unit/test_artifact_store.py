@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -45,6 +46,39 @@ def test_a_file_is_published_whole_and_at_once(store: FolderStore) -> None:
     assert store.begun(92) == {}
     assert files(store.root) == {PATH: b"wheel"}
     assert store.file(PATH) == store.root / PATH
+
+
+def test_what_takes_long_is_done_before_the_publication(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which happens in a transaction: nobody else can write to SQLite meanwhile."""
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), fsync(handle)))
+    write(store, b"wheel")
+    store.settle(92, "a.whl", PATH)
+    assert len(synced) > len(PATH.split("/")) - 1  # the file, and each folder that got another
+    synced.clear()
+    store.publish(92, "a.whl", PATH)
+    assert len(synced) == 1
+    store.remove(PATH)
+    write(store, b"again")
+    store.publish(92, "a.whl", PATH)  # its folders went with the last file in them
+    assert files(store.root) == {PATH: b"again"}
+
+
+def test_what_was_settled_and_not_published_leaves_nothing(store: FolderStore) -> None:
+    for name in ("a.whl", "b.whl"):
+        write(store, b"wheel", name=name)
+        store.settle(92, name, f"{PATH.rpartition('/')[0]}/{name}")
+    store.publish(92, "a.whl", PATH)
+    store.drop(92, "b.whl", f"{PATH.rpartition('/')[0]}/b.whl")
+    assert files(store.root) == {PATH: b"wheel"}
+    store.remove(PATH)
+    write(store, b"wheel")
+    store.settle(92, "a.whl", PATH)
+    store.drop(92, "a.whl", PATH)
+    assert [path.name for path in store.root.iterdir()] == [PARTIAL]
+    store.root.rename(store.root.with_name("away"))
+    store.drop(92, "a.whl", PATH)
 
 
 @given(st.lists(st.binary(max_size=50), max_size=6), st.integers(0, 300))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,8 @@ import pytest
 
 from master.local_command import NOT_FOUND, Command, Ended, run
 from steps.classify import FailureClass
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -113,6 +118,32 @@ def test_what_it_leaves_behind_ends_with_it(tmp_path: Path, screen: io.BytesIO) 
     marker = f"{os.getpid()}.{time.monotonic_ns() % 10**6:06}"
     assert ran(tmp_path, screen, f"sleep {marker} >/dev/null 2>&1 & echo done").exit_code == 0
     assert not running(marker)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_what_ends_us_ends_it(tmp_path: Path, number: signal.Signals) -> None:
+    marker = f"{os.getpid()}.{time.monotonic_ns() % 10**6:06}"
+    program = f"""
+import pathlib, sys
+from master.local_command import Command, run
+argv = ["/bin/sh", "-c", "sleep {marker} & echo started; wait"]
+command = Command(argv=argv, folder=pathlib.Path("."), environment={{}})
+run(command, log=pathlib.Path(sys.argv[1]), screen=sys.stdout.buffer)
+"""
+    us = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "log")], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert us.stdout
+    try:
+        assert us.stdout.readline() == b"started\n"
+        us.send_signal(number)
+        us.communicate(timeout=20)
+        assert us.returncode in (128 + number, -number)
+        assert not running(marker)
+    finally:
+        us.kill()
+        for pid in running(marker):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def running(word: str) -> list[str]:

@@ -144,7 +144,9 @@ class Before:
         releases, assets, artifacts = (metadata.tables[name] for name in ("releases", "release_assets", "artifacts"))
         with self.engine.connect() as connection:
             found = {row.id: row for row in connection.execute(sa.select(releases))}
-            of = sa.select(assets.c.release_id, artifacts.c.path).join(artifacts, artifacts.c.id == assets.c.artifact_id)
+            of = sa.select(assets.c.release_id, artifacts.c.path).join(
+                artifacts, artifacts.c.id == assets.c.artifact_id
+            )
             paths = connection.execute(of.order_by(artifacts.c.path)).all()
         return {
             row.tag: (row.run_id, row.published_at, [path for release, path in paths if release == row.id])

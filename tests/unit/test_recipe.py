@@ -80,7 +80,7 @@ def test_every_step_is_there_and_in_order(settings: Settings) -> None:
 
 def test_a_command_is_told_with_all_that_it_runs_under(settings: Settings) -> None:
     step = made(settings, "build-linux")["config.cmake"]
-    assert step.argv == ("tee", "./config.cmake")
+    assert step.argv == ("mlc-ci-worker", "limit", "--", "tee", "./config.cmake")
     assert step.stdin == "set(USE_VULKAN ON)\n"
     assert (step.folder, step.silence_timeout, step.timeout) == ("build", 600.0, 3600.0)
     assert step.environment["NUM_THREADS"] == "4"
@@ -211,18 +211,42 @@ def test_a_stage_of_the_master_itself_has_no_commands(browser: Browser, settings
 )
 def test_a_command_line_in_the_log_that_is_another_now_is_told(browser: Browser, noted: str, changed: bool) -> None:
     checkout = browser.ask("runs/1/stages/build/recipe").json["steps"][0]["argv"]
-    logs = {1: ["h argv: " + repr([word.encode() for word in checkout])], 2: ["hmake", f"h argv: {noted}"]}
-    browser.master.data.logs |= logs
-    with browser.master.database.engine.begin() as connection:
-        connection.execute(stage_attempts.update().where(stage_attempts.c.stage == "build").values(build_id=5))
-        for number, (name, results) in enumerate((("checkout", SUCCESS), ("make | tee log", FAILURE)), 1):
-            row = {"buildid": 5, "state_string": "", "urls_json": "[]", "hidden": 0, "results": results, "id": number}
-            connection.execute(Model.steps.insert().values(number=number, name=name, **row))
-            log = {"id": number, "name": "stdio", "slug": "stdio", "stepid": number, "complete": 1, "type": "s"}
-            connection.execute(Model.logs.insert().values(num_lines=len(logs[number]), **log))
+    stored(browser, [("checkout", repr([word.encode() for word in checkout])), ("make | tee log", noted)])
     recipe = browser.ask("runs/1/stages/build/recipe").json
     assert bool(recipe["changed"]) is changed
     assert recipe["failure"]["step"] == "make | tee log"
+
+
+def test_two_downloads_of_one_stage_are_none_of_the_commands(browser: Browser, settings: Settings) -> None:
+    """Buildbot numbers steps of one name: without that, each command would be held against another's log."""
+    (own,) = [own for own in browser.master.config.builders if own.name == "build"]
+    stage = settings.stages["build"]
+    twice = stage.model_copy(update={"downloads": stage.downloads * 2})
+    changed = settings.model_copy(update={"stages": {**settings.stages, "build": twice}})
+    own.factory = BuildFactory(steps.build_steps(changed.pipeline()["build"], "", changed))
+    checkout = browser.ask("runs/1/stages/build/recipe").json["steps"][0]["argv"]
+    ran = [
+        ("checkout", repr([word.encode() for word in checkout])),
+        ("download-test", "[b'x']"),
+        ("download-test_1", "[b'x']"),
+        ("make | tee log", "b'make | tee log'"),
+        ("make check", "[b'make', b'check']"),
+    ]
+    stored(browser, ran)
+    assert browser.ask("runs/1/stages/build/recipe").json["changed"] == []
+
+
+def stored(browser: Browser, ran: list[tuple[str, str]]) -> None:
+    """A build of the stage that ran these steps, each with its command line as the worker notes it in the log."""
+    with browser.master.database.engine.begin() as connection:
+        connection.execute(stage_attempts.update().where(stage_attempts.c.stage == "build").values(build_id=5))
+        for number, (name, noted) in enumerate(ran, 1):
+            browser.master.data.logs[number] = [f"h{name}", f"h argv: {noted}"]
+            results = FAILURE if number == len(ran) else SUCCESS
+            row = {"buildid": 5, "state_string": "", "urls_json": "[]", "hidden": 0, "results": results, "id": number}
+            connection.execute(Model.steps.insert().values(number=number, name=name, **row))
+            log = {"id": number, "name": "stdio", "slug": "stdio", "stepid": number, "complete": 1, "type": "s"}
+            connection.execute(Model.logs.insert().values(num_lines=2, **log))
 
 
 def add(connection: sa.Connection, table: sa.Table, **values: Any) -> None:

@@ -79,6 +79,12 @@ def test_tvm_is_named_exactly() -> None:
     assert "numpy" not in said and "extra" not in said and "3rdparty/json" not in said and "None" not in said
 
 
+def test_several_files_export_its_symbols_together() -> None:
+    said = section(written(wheel(LINUX, tvm={"a.so": "1" * 64, "b.so": "2" * 64})), "TVM compatibility")
+    assert "- every TVM symbol that it uses is exported by `a.so` and `b.so` together\n" in said
+    assert said.count("exported") == 1
+
+
 def test_a_wheel_that_names_no_tvm_says_so() -> None:
     bare = wheel(LINUX, requires_dist=["numpy"], submodules={}, environment={}, tvm={})
     assert "- it names no TVM" in section(written(bare), "TVM compatibility")
@@ -104,7 +110,7 @@ def test_without_an_environment_the_command_pins_what_the_symbols_were_held_agai
 
 def test_use_cases_say_what_it_computes_on() -> None:
     cuda = wheel(CUDA, config_cmake='set(USE_VULKAN OFF)\nset(USE_CUDA ON)\nset(CMAKE_CUDA_ARCHITECTURES "80;90")\n')
-    cpu = wheel(WINDOWS, config_cmake="")
+    cpu = wheel(WINDOWS, config_cmake='set(CMAKE_CUDA_ARCHITECTURES "80;90")\n')
     said = section(written(wheel(LINUX), cuda, cpu), "Use cases")
     assert f"- `{LINUX}`: GPUs through Vulkan\n" in said
     assert f"- `{CUDA}`: GPUs through CUDA; CUDA architectures 80, 90\n" in said
@@ -119,6 +125,21 @@ def test_the_platform_matrix_says_what_the_system_needs_and_names_what_is_missin
     assert f"| Linux x86_64 (cuda) | `{CUDA}` | 0.20.0+cu128 |" in said
     assert f"| Windows x86_64 | `{WINDOWS}` | 0.20.0 | >=3.9 | `VCRUNTIME140.dll`, `vulkan-1.dll` |" in said
     assert "| Linux (rocm) | not in this release: no worker |" in said
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("a | b", r"a \| b"),
+        ("two\nlines\r\n\n", "two lines"),
+        ("<script>x</script>", "&lt;script>x&lt;/script>"),
+        ("a \\| b", r"a \\\| b"),
+    ],
+)
+def test_a_reason_from_elsewhere_stays_in_its_cell(reason: str, shown: str) -> None:
+    gone = MissingPlatform(stage="build-linux", variant="", reason=reason)
+    rows = section(written(wheel(LINUX), missing=(gone,)), "Platforms").strip().splitlines()
+    assert rows[-1] == f"| Linux | not in this release: {shown} | – | – | – |"
 
 
 def test_how_it_was_built_is_told() -> None:

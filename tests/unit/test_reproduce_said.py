@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,15 @@ def test_steps_run_in_order_up_to_the_first_that_fails(tmp_path: Path) -> None:
     assert str(seen.folder) in seen.said.splitlines()[-1]
 
 
+def test_what_every_command_stands_below_is_run_and_not_shown(tmp_path: Path) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    argv = ("mlc-ci-worker", "limit", "--", "/bin/sh", "-c", "exit 6")
+    seen = Seen(tmp_path, recipe(StepRecipe(name="one", argv=argv, folder="build", environment={"PATH": path})))
+    assert seen.code == 6, seen.said
+    assert " 1 exit 6\n" in seen.said
+    assert "mlc-ci-worker" not in seen.said
+
+
 def test_the_name_of_a_wheel_is_learned_on_the_way(tmp_path: Path) -> None:
     name = "small-1.0-py3-none-any.whl"
     wheel = sh(f"mkdir -p dist; touch dist/{name}", wheel=LeavesWheel(folder="dist", repaired=False, tag="v1.0"))
@@ -127,7 +137,13 @@ def test_what_comes_from_elsewhere_does_not_steer_the_terminal(tmp_path: Path) -
         ("wheel", "/home/ci/w/build/a.c:1:2: error: bad", "/srv/x/build/a.c:1:2: error: bad", True),
         ("wheel", "1 failed, 2 passed in 0.03s; first: E   assert 1 == 2", "E   assert 1 == 2", True),
         ("wheel", "memory limit: 512 MiB allowed, 540 MiB seen", "memory limit: 512 MiB allowed, 551 MiB seen", True),
+        ("wheel", "ended with exit code 1", "ended with exit code 1; its last line: no", True),
+        ("wheel", "the disk is full (no space)", "the disk is full", True),
+        ("wheel", "a.c:1:2: error: too lo…", "a.c:1:2: error: too long to show", True),
         ("wheel", "a.c:1:2: error: bad", "a.c:1:2: error: worse", False),
+        ("wheel", "a.c:1:2: error: expected 1", "a.c:1:2: error: expected 12 args", False),
+        ("wheel", "E   assert 1 == 2", "1 failed in 0.03s; first: E   assert 1 == 21", False),
+        ("wheel", "c:1:2: error: bad", "a.c:1:2: error: bad", False),
         ("wheel", "ended with exit code 1", "ended with exit code 2", False),
         ("wheel", "", "a.c:1:2: error: bad", False),
         ("wheel_1", "a.c:1:2: error: bad", "a.c:1:2: error: bad", True),

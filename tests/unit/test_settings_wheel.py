@@ -83,12 +83,34 @@ def test_two_variants_that_would_build_the_same_are_refused() -> None:
     assert told.allowed == "stages.build-linux.wheel.variants.cuda"
 
 
+def test_each_variants_packages_must_come_from_somewhere() -> None:
+    text = """
+    [stages.test]
+    variants = ["cpu", "cuda"]
+    [stages.test.prebuilt]
+    packages = ["x"]
+    variants.cuda = { packages = ["y"], index = false }
+    """
+    key = "stages.test.prebuilt"
+    told = problem(read(text), f"{key}.variants.cuda.index")
+    assert told.allowed == "true, or find_links"
+    assert usable(read(text.replace("index = false", 'index = false, find_links = "https://example.org/wheels"')))
+    shared = text.replace('packages = ["x"]', 'packages = ["x"]\nindex = false').replace(", index = false", "")
+    assert problem(read(shared), f"{key}.index").found == "false"
+    each = 'variants.cpu.find_links = "https://example.org/a"\nvariants.cuda.find_links = "https://example.org/b"'
+    alone = shared.partition("variants.cuda = ")[0] + each + '\nvariants.cuda.packages = ["y"]'
+    assert usable(read(alone))
+
+
 def test_two_wheels_of_one_name_cannot_be_released() -> None:
     key = "stages.build-linux.wheel.variants.cuda.local_version"
     told = problem(read(build('["vulkan", "cuda"]', CUDA)), key)
     assert "have one name, and stage 'release' needs both" in told.message
     same = 'variants.vulkan.local_version = "gpu"\nvariants.cuda.local_version = "gpu"'
     assert problem(read(build('["vulkan", "cuda"]', f"{CUDA}\n{same}")), key).found == 'local_version = "gpu" for both'
+    one = 'variants.vulkan.local_version = "01"\nvariants.cuda.local_version = "1"'
+    found = problem(read(build('["vulkan", "cuda"]', f"{CUDA}\n{one}")), key).found
+    assert found == '"01" and "1", which are one version'
     assert usable(read(build('["vulkan", "cuda"]', f'{CUDA}\nvariants.cuda.local_version = "cu128"')))
 
 

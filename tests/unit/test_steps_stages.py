@@ -14,21 +14,15 @@ from hypothesis import strategies as st
 
 import steps
 from master.settings import Settings
-from master.settings_stages import PrebuiltSettings
 from master.settings_wheel import WheelSettings
 from steps.build_linux import (
     config_cmake,
     imports_command,
     repair_command,
     stamp_command,
-    verify_command,
-    waived,
     wheel_command,
 )
 from steps.commands import step_name
-from steps.test import distribution_name, install_command
-from steps.test import imports_command as prebuilt_imports
-from workers.wheel.command import _LISTS, _VALUES
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,6 +93,11 @@ def test_the_build_stage(settings: Settings) -> None:
     assert names == [*before, "environment", "install", "TVM", "manifest", "verify", "imports", "artifacts"]
 
 
+def test_linux_workers_end_what_a_command_leaves_and_others_are_not_asked_to(settings: Settings) -> None:
+    watched = {stage: {step.watched for step in made(settings, stage)} for stage in ("test", "build-linux", "lint")}
+    assert watched == {"test": {True}, "build-linux": {True}, "lint": {False}}
+
+
 def test_variants_of_the_test_stage_install_and_run_what_is_theirs(settings: Settings) -> None:
     cpu, vulkan = made(settings, "test", "cpu"), made(settings, "test", "vulkan")
     assert _named(cpu, "prebuilt packages").command[-1] == "apache-tvm==0.27.0.post1"
@@ -129,52 +128,6 @@ def test_the_gate_and_the_manifest_are_given_the_same_tvm(settings: Settings) ->
         assert given_tvm == ["build/libtvm.so", "../wheel-tvm"]
     without = Settings.model_validate(tomllib.loads(TEXT.replace("expect.tvm", "import_needs")))
     assert "TVM" not in [step.name for step in made(without, "build-linux", "vulkan")]
-
-
-def test_every_expectation_reaches_the_gate() -> None:
-    wheel = WheelSettings.model_validate(
-        {
-            "package": "x",
-            "libraries": ["libx.so"],
-            "exclude": ["libtvm.so"],
-            "expect": {
-                "platform": "linux_aarch64",
-                "requires": ["apache-tvm-ffi>=0.1"],
-                "max_size": "2K",
-                "needed": ["liby.so*"],
-                "glibc": "2.28",
-                "glibcxx": "3.4.29",
-                "cxxabi": "1.3",
-                "forbidden": ["libz.so"],
-                "never_grafted": ["libcuda*"],
-                "placeholders": ["0.1"],
-                "allow": [{"check": "rpath", "files": "x/lib*.so", "reason": "it is relocated"}],
-                "bounds": {"seconds": 900},
-            },
-        }
-    )
-    command = rendered(verify_command(wheel, "wheelhouse"), tag="")
-    assert isinstance(command, list)
-    assert command[:5] == ["mlc-ci-worker", "verify-wheel", "--manifest", "--package", "x"]
-    assert dict(zip(command[5:-2:2], command[6:-2:2], strict=True)) == {
-        "--library": "libx.so",
-        "--exclude": "libtvm.so",
-        "--allow": "rpath=x/lib*.so",
-        "--platform": "linux_aarch64",
-        "--requires": "apache-tvm-ffi>=0.1",
-        "--allow-needed": "liby.so*",
-        "--forbid": "libz.so",
-        "--never-graft": "libcuda*",
-        "--placeholder": "0.1",
-        "--glibc": "2.28",
-        "--glibcxx": "3.4.29",
-        "--cxxabi": "1.3",
-        "--max-size": "2048",
-        "--bound": "seconds=900",
-    }
-    assert set(command[5:-2:2]) <= {*_LISTS, *_VALUES, "--bound"}, "the gate has such options"
-    assert waived(wheel.expect) == ["verify: rpath waived for x/lib*.so: it is relocated"]
-    assert waived(WheelSettings(package="x").expect) is None
 
 
 def test_each_variant_has_its_own_config_cmake(settings: Settings) -> None:
@@ -269,43 +222,6 @@ def test_libraries_have_to_lie_in_the_package() -> None:
         "--import",
         "mlc_llm",
     ]
-
-
-def test_prebuilt_packages_come_as_the_settings_say() -> None:
-    nightly = PrebuiltSettings(
-        packages=("mlc-llm-nightly-cpu", "mlc-ai-nightly-cpu"),
-        find_links="https://mlc.ai/wheels",
-        index=False,
-        no_deps=True,
-        same_version=("mlc-llm-nightly-cpu", "mlc-ai-nightly-cpu"),
-        imports=("tvm", "mlc_llm"),
-    )
-    assert install_command(nightly)[3:] == [
-        "install",
-        "--no-index",
-        "--no-deps",
-        "--find-links",
-        "https://mlc.ai/wheels",
-        "mlc-llm-nightly-cpu",
-        "mlc-ai-nightly-cpu",
-    ]
-    checked = prebuilt_imports(nightly)
-    assert checked.count("--installed") == checked.count("--same-version") == checked.count("--import") == 2
-    assert install_command(PrebuiltSettings(packages=("tvm",)))[3:] == ["install", "tvm"]
-
-
-@pytest.mark.parametrize(
-    ("requirement", "name"),
-    [
-        ("apache-tvm==0.27.0.post1", "apache-tvm"),
-        ("Apache_TVM [vulkan] >= 0.27; python_version>'3'", "apache-tvm"),
-        ("tvm @ https://example.org/tvm.whl", "tvm"),
-        ("https://example.org/tvm.whl", ""),
-        ("./dist/tvm-1-py3-none-any.whl", ""),
-    ],
-)
-def test_the_name_in_a_requirement(requirement: str, name: str) -> None:
-    assert distribution_name(requirement) == name
 
 
 @pytest.mark.parametrize(

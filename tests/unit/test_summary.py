@@ -78,7 +78,20 @@ def test_where_their_tvm_differs_is_said() -> None:
     newer = {**BUILT, "tvm": {"apache-tvm-ffi": "0.1.16"}}
     builds = {1: facts(prebuilt=PREBUILT), 2: facts(built=newer)}
     said = text([attempt(1, "test"), attempt(2, "build-linux")], builds)
-    assert "  differs   apache-tvm-ffi: 0.1.15 is published, and the wheel was tried with 0.1.16" in said
+    assert "  differs   build-linux: tried with apache-tvm-ffi 0.1.16, and what is published has 0.1.15" in said
+
+
+def test_each_variant_is_held_against_all_that_is_published() -> None:
+    """The first variant's difference is told, though the last one fits; and what fits either baseline is none."""
+    newer = {**BUILT, "tvm": {"apache-tvm-ffi": "0.1.16"}}
+    other = {**BUILT, "tvm": {"apache-tvm-ffi": "0.1.14"}}
+    builds = {1: facts(prebuilt=PREBUILT), 2: facts(prebuilt={"apache-tvm-ffi": "0.1.14"})}
+    builds |= {3: facts(built=newer), 4: facts(built=other), 5: facts(built=BUILT)}
+    attempts = [attempt(1, "test", variant="cpu"), attempt(2, "test", variant="cuda")]
+    attempts += [attempt(number, "build-linux", variant=name) for number, name in ((3, "a"), (4, "b"), (5, "c"))]
+    assert [line for line in text(attempts, builds).splitlines() if line.startswith("  differs")] == [
+        "  differs   build-linux (a): tried with apache-tvm-ffi 0.1.16, and what is published has 0.1.14, 0.1.15"
+    ]
 
 
 def test_a_baseline_that_failed_is_told_as_such() -> None:

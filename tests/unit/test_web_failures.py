@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from buildbot.db.model import Model
-from buildbot.process.results import EXCEPTION, FAILURE, SKIPPED, SUCCESS
+from buildbot.process.results import EXCEPTION, FAILURE, RETRY, SKIPPED, SUCCESS
 from buildbot.www.authz.endpointmatchers import AnyEndpointMatcher
 from web_site import Browser, Master
 
@@ -138,6 +138,19 @@ def test_what_did_not_fail_has_no_failure(browser: Browser) -> None:
     path = fails(browser.master, ("build", SUCCESS, {"stdio": "s"}))
     assert browser.ask(path).status == 404
     assert browser.ask(f"runs/1/attempts/{browser.master.attempt_id}/failure").status == 404, "it has no build"
+
+
+@pytest.mark.parametrize(("lost", "said"), [(1, "its build was lost"), (0, "no step of it failed")])
+def test_an_attempt_that_was_lost_with_its_worker_says_that_there_is_no_log(
+    browser: Browser, lost: int, said: str
+) -> None:
+    path = fails(browser.master, ("build", RETRY, {"stdio": "s"}))
+    ended = {"state": "infrastructure", "reason": "worker w was lost 3 times", "lost_with_worker": lost}
+    with browser.master.database.engine.begin() as connection:
+        connection.execute(stage_attempts.update().where(stage_attempts.c.stage == "test").values(**ended))
+    told = browser.ask(path).json
+    assert (told["class"], told["reason"], told["lines"]) == ("infrastructure", ended["reason"], [])
+    assert told["missing"].startswith(said)
 
 
 def test_an_attempt_is_asked_for_by_its_own_run(browser: Browser) -> None:

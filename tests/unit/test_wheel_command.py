@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from wheel_corpus import LINUX, Draft, changed, linux, pure
 from wheel_natives import Natives
 
 from workers import cli
+from workers.errors import CodeError
 from workers.wheel.checks import CHECKS
+from workers.wheel.provenance import installed_versions
 
 
 def run(*arguments: object) -> int:
@@ -204,6 +207,23 @@ def test_the_manifest_says_what_the_wheel_is_and_is_from(checkout: Path, tmp_pat
     assert found["tvm"] == {}
     assert set(found["tools"]) >= {"compiler", "rustc", "cmake"}
     assert set(found["auditwheel"]) == {"result", "reason"}
+
+
+def test_the_versions_of_tvm_are_asked_of_the_environment_by_every_name_it_is_published_under(tmp_path: Path) -> None:
+    venv.create(tmp_path / "env")
+    (site,) = (tmp_path / "env" / "lib").glob("python3*/site-packages")
+    for name, version in (("mlc_ai_nightly_cpu", "0.21.dev1"), ("Apache.TVM_FFI", "0.1.15"), ("mlc_llm", "2")):
+        folder = site / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    assert installed_versions(str(tmp_path / "env" / "bin" / "python")) == {
+        "apache-tvm-ffi": "0.1.15",
+        "apache-tvm": None,
+        "mlc-ai": None,
+        "mlc-ai-nightly-cpu": "0.21.dev1",
+    }
+    with pytest.raises(CodeError, match="does not say what is installed"):
+        installed_versions("/bin/false")
 
 
 def test_a_manifest_of_no_checkout_or_no_wheel_is_refused(

@@ -30,6 +30,7 @@ TOOLS = {
 }
 #: Distributions whose version in the build's environment decides whether the wheel will load.
 PINNED = ("apache-tvm-ffi", "apache-tvm", "mlc-ai")
+_PINNED_WITH = "mlc-ai-nightly-"  #: and one for each platform: mlc-ai-nightly-cpu, mlc-ai-nightly-cu128 …
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +71,20 @@ def _said_version(name: str) -> str | None:
 
 
 def installed_versions(python: str) -> dict[str, str | None]:
-    """The versions of :data:`PINNED` in an environment. Raises :class:`CodeError` where it does not answer."""
+    """The versions of :data:`PINNED` in an environment, and of those nightly packages that are there. Raises
+    :class:`CodeError` where it does not answer."""
     program = (
-        "import json, sys\nfrom importlib import metadata\nfound = {}\nfor name in sys.argv[1:]:\n"
-        "    try: found[name] = metadata.version(name)\n"
-        "    except metadata.PackageNotFoundError: found[name] = None\nprint(json.dumps(found))"
+        "import json, re\nfrom importlib import metadata\nfound = {}\nfor one in metadata.distributions():\n"
+        "    name = re.sub('[-_.]+', '-', one.metadata['Name'] or '').lower()\n"
+        "    found.setdefault(name, one.version)\nprint(json.dumps(found))"
     )
-    done = _ask([python, "-I", "-c", program, *PINNED])
+    done = _ask([python, "-I", "-c", program])
     try:
         found = json.loads(done.stdout)
     except ValueError:
         raise CodeError(f"{python} does not say what is installed: {done.stderr.strip()[-200:]}") from None
-    return {name: found.get(name) for name in PINNED}
+    nightly = {name: found[name] for name in sorted(found) if name.startswith(_PINNED_WITH)}
+    return {name: found.get(name) for name in PINNED} | nightly
 
 
 def auditwheel_result(wheel: Path) -> dict[str, Any]:
