@@ -228,7 +228,9 @@ class Build:
         return read_statslog(text)
 
     def _sccache(self) -> Counts:
-        if self.server is None or self.server.poll() is not None:
+        server = self.server
+        # one that was told to stop may live on for a moment, while another answers in its place
+        if server is None or server.poll() is not None or _listener(self.folder / "sccache") not in (0, server.pid):
             raise NoStatistics("its server ended during the build")
         return read_sccache(_ask([self.sccache, "--show-stats", "--stats-format=json"], self.environment))
 

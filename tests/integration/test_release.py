@@ -107,7 +107,7 @@ def test_what_is_not_what_was_built_is_refused_and_nothing_is_published(
     assert (run["result"], stage["state"]) == ("failure", "failure")
     assert said in stage["reason"]
     assert not public.exists()
-    assert not [path for path in public.parent.iterdir() if path.name.startswith(".")], "a draft is left"
+    assert not list(public.parent.glob(".*")), "a draft is left"
 
 
 def test_the_notes_are_those_of_the_settings_template(rig: Rig) -> None:
