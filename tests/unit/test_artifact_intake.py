@@ -15,7 +15,7 @@ from buildbot.db.model import Model
 
 from master.artifacts.doorman import Database, Doorman
 from master.artifacts.folder import FolderStore
-from master.artifacts.intake import BLOCK, Intake, Piece
+from master.artifacts.intake import BLOCK, Intake, Piece, _Writer
 from master.artifacts.refusal import Refused
 from master.artifacts.tokens import Grant
 from master.database.engine import engine_kwargs
@@ -215,3 +215,35 @@ def test_a_quota_is_shared_with_what_others_have_begun_until_they_end(intake: In
         await small.begin(GRANT, {"a.whl": 1000})
 
     asyncio.run(two())
+
+
+def test_a_database_that_fails_meanwhile_does_not_take_the_file_from_the_thread_that_writes(intake: Intake) -> None:
+    """Closed under it, its number could be another file's by then."""
+    began, go, written = threading.Event(), threading.Event(), []
+
+    class Slow:
+        def write(self, block: bytes) -> None:
+            began.set()
+            assert go.wait(20)
+            written.append(len(block))
+
+    async def fails(_build_id: int) -> None:
+        await asyncio.to_thread(began.wait, 20)
+        raise sa.exc.OperationalError("select", {}, Exception("gone"))
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": bytes(BLOCK), "more_body": True}
+
+    async def take() -> None:
+        intake.doorman.still_running = fails  # type: ignore[method-assign]
+        writer = _Writer(left=3 * BLOCK)
+        task = asyncio.create_task(intake._write(writer, Slow(), receive, 7))  # type: ignore[arg-type]
+        await asyncio.to_thread(began.wait, 20)
+        done, _ = await asyncio.wait({task}, timeout=0.3)
+        assert not done, "it gave the file up while a thread was writing"
+        go.set()
+        with pytest.raises(sa.exc.OperationalError):
+            await task
+
+    asyncio.run(take())
+    assert written == [BLOCK]
