@@ -11,6 +11,7 @@ from master.check_variants import variant_problems
 from master.pipeline import EventKind, Stage
 from master.places import ADMIN_PASSWORD, password_name
 from master.settings_artifacts import ACCESS_KEY, SECRET_KEY
+from master.settings_github import OWN_SECRETS
 from master.settings_models import Settings
 from master.settings_problems import Problem, did_you_mean, listed
 from master.settings_stages import PARTS, USES, PrebuiltSettings, StageSettings
@@ -18,6 +19,7 @@ from workers.sizes import size_text
 
 _WITHOUT_COMMANDS = ("release", "summary")
 _MUCH_LOG = 512 << 20  # bytes
+_MASTERS_OWN = (ADMIN_PASSWORD, tokens.KEY, tokens.PASSWORD, ACCESS_KEY, SECRET_KEY, *OWN_SECRETS)
 
 
 def stage_problems(settings: Settings, stage: Stage) -> Iterator[Problem]:
@@ -63,9 +65,14 @@ def _parts(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
 def _own_secrets(stage: Stage, key: str) -> Iterator[Problem]:
     """Whoever has these is the master: no build of whatever run may see them."""
     for name in stage.secrets:
-        if name in (ADMIN_PASSWORD, tokens.KEY, tokens.PASSWORD, ACCESS_KEY, SECRET_KEY) or name.startswith(
-            password_name("")
-        ):
+        if name in (
+            ADMIN_PASSWORD,
+            tokens.KEY,
+            tokens.PASSWORD,
+            ACCESS_KEY,
+            SECRET_KEY,
+            *OWN_SECRETS,
+        ) or name.startswith(password_name("")):
             message, allowed = "is the master's own secret", "secrets that were made for a build"
             yield Problem(key=f"{key}.secrets", message=message, found=name, allowed=allowed)
 

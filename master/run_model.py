@@ -27,6 +27,7 @@ class RunContext:
     selected: frozenset[str] | None = None
     changed_files: tuple[str, ...] | None = None
     cancelled: str = ""  #: why the run was cancelled or superseded; empty while it is wanted
+    held: str = ""  #: why nothing of it may start before a maintainer has approved its commit; empty when it may
 
 
 @dataclass(frozen=True, order=True)

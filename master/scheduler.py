@@ -345,4 +345,5 @@ def rules_of(settings: Settings) -> Rules:
         default_branch=project.default_branch,
         tag_pattern=project.tag_pattern,
         pull_requests=project.pull_requests,
+        vouched=settings.github.vouched if settings.github else None,
     )

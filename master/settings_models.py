@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from master.errors import SecretUnreadable
 from master.pipeline import NoWorkerPolicy, Pipeline, Stage
 from master.settings_artifacts import ArtifactSettings
+from master.settings_github import GitHubSettings
 from master.settings_stages import USES, StageSettings, Use
 from master.settings_types import (
     SECRET_NAME,
@@ -118,6 +119,7 @@ class Settings(Table):
     database: DatabaseSettings = DatabaseSettings()
     janitor: JanitorSettings = JanitorSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
+    github: GitHubSettings | None = None
     environment: Environment = Field(default_factory=dict)
     threads: ThreadsSettings = ThreadsSettings()
     scheduling: SchedulingSettings = SchedulingSettings()

@@ -43,7 +43,8 @@ class Event:
     ``head`` is the commit to test; ``base`` the commit a pull request is merged into (empty: the tip of the
     default branch, as the event's source saw it) and ``base_ref`` its branch, if known; ``before`` what the ref
     pointed at, if known.
-    ``changed_files`` is ``None`` when the source does not tell.
+    ``association`` is what the author is to the repository, in GitHub's words (``MEMBER``, ``NONE`` …); empty when
+    the source does not tell. ``changed_files`` is ``None`` when the source does not tell.
     """
 
     kind: EventKind
@@ -55,6 +56,7 @@ class Event:
     pull_request: int = 0
     message: str = ""
     author: str = ""
+    association: str = ""
     changed_files: tuple[str, ...] | None = None
     stages: tuple[str, ...] | None = None
     threads: int | None = None
@@ -89,7 +91,7 @@ class Event:
         return event
 
 
-_TEXTS = ("ref", "head", "base", "before", "base_ref", "message", "author", "reason")
+_TEXTS = ("ref", "head", "base", "before", "base_ref", "message", "author", "association", "reason")
 _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(_TEXTS, str),
     "pull_request": int,
@@ -120,6 +122,7 @@ class Rules:
     default_branch: str = "main"
     tag_pattern: str = "v*"
     pull_requests: bool = True
+    vouched: frozenset[str] | None = None  #: whose pull requests run at once; ``None``: everybody's
 
     @property
     def default_ref(self) -> str:
@@ -147,9 +150,19 @@ def classify(event: Event, rules: Rules) -> RunRequest | Ignored:
         publish=publish,
         selected=frozenset(event.stages) if event.stages is not None else None,
         changed_files=event.changed_files,
+        held=_held(event, rules),
     )
     tag = event.ref.removeprefix("refs/tags/") if acts_as is EventKind.TAG else ""
     return RunRequest(key=f"{event.kind}:{event.ref}@{event.head}", event=event, context=context, tag=tag)
+
+
+def _held(event: Event, rules: Rules) -> str:
+    """Why a pull request waits for a maintainer; empty when it does not."""
+    if event.kind is not EventKind.PULL_REQUEST or rules.vouched is None or event.association in rules.vouched:
+        return ""
+    author = event.author or "its author"
+    known = f"{author} is {event.association}" if event.association else f"what {author} is to it is not known"
+    return f"waits for a maintainer to approve commit {event.head[:12]}: {known} here"
 
 
 def threads(request: RunRequest, *, pull_request: int, other: int) -> int:
@@ -268,6 +281,7 @@ def _github_pull_request(payload: Mapping[str, Any]) -> Event | Ignored:
         pull_request=number,
         message=str(payload["pull_request"].get("title") or ""),
         author=str(_optional(payload["pull_request"], "user").get("login") or ""),
+        association=str(payload["pull_request"].get("author_association") or ""),
     )
 
 

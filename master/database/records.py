@@ -37,6 +37,8 @@ class RunRow:
     result: str
     result_reason: str
     cancelled: str
+    held: str
+    approved: str
 
     @property
     def context(self) -> RunContext:
@@ -48,6 +50,7 @@ class RunRow:
             selected=None if self.selected is None else frozenset(self.selected),
             changed_files=None if self.changed_files is None else tuple(self.changed_files),
             cancelled=self.cancelled,
+            held=self.held,
         )
 
 

@@ -86,6 +86,7 @@ def create_run(
         "selected": list(event.stages) if event.stages is not None else None,
         "changed_files": list(event.changed_files) if event.changed_files is not None else None,
         "created_at": now,
+        "held": request.context.held,
     }
     run_id = int(connection.execute(runs.insert().values(values)).inserted_primary_key[0])  # type: ignore[index]
     superseded = _supersede(connection, request, run_id) if request.supersedes else []

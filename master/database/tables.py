@@ -62,6 +62,8 @@ runs = sa.Table(
     sa.Column("result", sa.String(16), nullable=False, server_default=""),
     sa.Column("result_reason", Prose, nullable=False, server_default=""),
     sa.Column("cancelled", Prose, nullable=False, server_default=""),  # why; empty while it is wanted
+    sa.Column("held", Prose, nullable=False, server_default=""),  # why nothing of it may start; empty once it may
+    sa.Column("approved", Prose, nullable=False, server_default=""),  # by whom, of one that was held
 )
 
 stage_attempts = sa.Table(
@@ -153,4 +155,34 @@ polled_refs = sa.Table(
     sa.Column("ref", sa.String(255), nullable=False),
     sa.Column("head", sa.String(64), nullable=False),
     sa.UniqueConstraint("repository", "ref", name="uq_polled_refs_ref"),
+)
+
+deliveries = sa.Table(  # what GitHub has delivered, kept before it was told so
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("delivery", sa.String(64), nullable=False, unique=True),  # GitHub's own number of it
+    sa.Column("name", sa.String(64), nullable=False),  # of the event: push, issue_comment …
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("payload", sa.JSON(none_as_null=True)),  # null once it was acted upon
+    sa.Column("state", sa.String(16), nullable=False, index=True),  # new, done, ignored, refused
+    sa.Column("outcome", Prose, nullable=False, server_default=""),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("not_before", sa.Float, nullable=False, server_default="0"),
+)
+
+outbox = sa.Table(  # what GitHub is to show in the end: a row for each status and each comment
+    "outbox",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),  # status, comment
+    sa.Column("key", sa.String(255), nullable=False, unique=True),  # SHA and context, or the pull request's number
+    sa.Column("run_id", sa.Integer, nullable=False, index=True),  # the newest that has a say in it
+    sa.Column("wanted", sa.JSON, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),  # of what is wanted
+    sa.Column("sent", sa.Integer, nullable=False, server_default="0"),  # the version that GitHub has accepted
+    sa.Column("remote_id", sa.String(64), nullable=False, server_default=""),  # a comment's, at GitHub
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),  # in a row
+    sa.Column("not_before", sa.Float, nullable=False, server_default="0"),
+    sa.Column("error", Prose, nullable=False, server_default=""),
 )

@@ -1,0 +1,41 @@
+"""GitHub: its deliveries, who vouches for a run, and what GitHub is still to be told."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "deliveries",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("delivery", sa.String(64), nullable=False, unique=True),
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("received_at", sa.Float, nullable=False),
+        sa.Column("payload", sa.JSON),
+        sa.Column("state", sa.String(16), nullable=False, index=True),
+        sa.Column("outcome", sa.Text, nullable=False, server_default=""),
+        sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("not_before", sa.Float, nullable=False, server_default="0"),
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("key", sa.String(255), nullable=False, unique=True),
+        sa.Column("run_id", sa.Integer, nullable=False, index=True),
+        sa.Column("wanted", sa.JSON, nullable=False),
+        sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("sent", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("remote_id", sa.String(64), nullable=False, server_default=""),
+        sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("not_before", sa.Float, nullable=False, server_default="0"),
+        sa.Column("error", sa.Text, nullable=False, server_default=""),
+    )
+    with op.batch_alter_table("runs") as runs:
+        runs.add_column(sa.Column("held", sa.Text, nullable=False, server_default=""))
+        runs.add_column(sa.Column("approved", sa.Text, nullable=False, server_default=""))

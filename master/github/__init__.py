@@ -1,0 +1,1 @@
+"""GitHub, both ways: events in, statuses, comments and releases out, and strangers held at the door."""
