@@ -65,14 +65,7 @@ def _parts(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
 def _own_secrets(stage: Stage, key: str) -> Iterator[Problem]:
     """Whoever has these is the master: no build of whatever run may see them."""
     for name in stage.secrets:
-        if name in (
-            ADMIN_PASSWORD,
-            tokens.KEY,
-            tokens.PASSWORD,
-            ACCESS_KEY,
-            SECRET_KEY,
-            *OWN_SECRETS,
-        ) or name.startswith(password_name("")):
+        if name in _MASTERS_OWN or name.startswith(password_name("")):
             message, allowed = "is the master's own secret", "secrets that were made for a build"
             yield Problem(key=f"{key}.secrets", message=message, found=name, allowed=allowed)
 
