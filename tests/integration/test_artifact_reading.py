@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from master.artifacts.tokens import KEY, PASSWORD, sign_link
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("artifact reading")]
 
 CONTENT = content(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -21,6 +21,7 @@ from rig import Pushed, Rig
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("compiler caches"),
     pytest.mark.skipif(not shutil.which("ccache"), reason="ccache is not installed (Debian: apt-get install ccache)"),
 ]
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,6 +16,7 @@ from master.plan import Plan, plan
 from master.planned_event import planned_event
 from master.settings import load
 
+pytestmark = pytest.mark.xdist_group("plan")
 _WHAT = {"success": "run", "skipped": "skip", "blocked": "blocked", "infrastructure": "fail"}
 
 TABLES = pipeline(

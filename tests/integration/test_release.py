@@ -13,7 +13,7 @@ import pytest
 from pipelines import pipeline
 from rig import Rig, Row
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("release")]
 WHEEL, MANIFEST = "build_a-1.0-py3-none-any.whl", "build_a-1.0-py3-none-any.manifest.json"
 NOTES, TEMPLATE = "own.md.j2", "{{ project }} {{ tag }}: {% for wheel in wheels %}{{ wheel.name }} {% endfor %}"
 _WRITE = (
@@ -26,8 +26,10 @@ _NUMBERS = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def rig(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """Its builds leave manifests, and then do what the commit says (``ci/after-STAGE.sh``)."""
+    """Its builds leave manifests, and then do what the commit says (``ci/after-STAGE.sh``). Only tags have any."""
     tables = pipeline(stages__build_b={"needs": ["test", "build-a"]})
+    for name in ("test", "build-a", "build-b"):
+        tables["stages"][name]["when"] = ["tag"]
     tables["stages"]["release"]["target"] = {"notes": NOTES}
     for name in ("build-a", "build-b"):
         stage = tables["stages"][name]

@@ -17,7 +17,7 @@ import pytest
 from pipelines import workers
 from rig import Rig, Row
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("release variants"), pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ["python", "compiler", "cmake", "cargo", "vulkan-sdk"]
 LONG = 600.0  # seconds for two real builds, on a busy machine

@@ -18,7 +18,7 @@ import pytest
 from pipelines import commands, workers
 from rig import Rig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reproduce run")]
 LOOK = "env -0 > ../seen-environment"
 GOOD = "int twice(int number) { return 2 * number; }\n"
 BROKEN = "int twice(int number) {\n    return 2 * numbre;\n}\n"

@@ -13,7 +13,7 @@ from pipelines import workers
 from rig import Rig
 from test_reproduce_run import api, argv, attempt, mlc_ci, raw_log
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reproduce wheel")]
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = tomllib.loads((ROOT / "ci" / "quickstart.toml").read_text(encoding="utf-8"))
 LONG = 400.0  # seconds for a real build, on a busy machine

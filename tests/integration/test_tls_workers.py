@@ -25,7 +25,7 @@ from master import launch, tls
 from master.artifacts import announced
 from master.site.processes import Process
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tls workers")]
 NAME = "afar"
 SCRIPT = launch.script("mlc-ci-worker")
 

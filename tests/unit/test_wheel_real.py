@@ -19,7 +19,7 @@ import pytest
 
 from workers import cli
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel real"), pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
 FFI = "apache-tvm-ffi==0.1.15"
 NUMPY = {"package": "numpy", "version": "2.3.5", "allow": ["static-archive=numpy/*", "bytecode=numpy/*"]}

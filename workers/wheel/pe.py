@@ -37,8 +37,7 @@ def read_pe(image: Image, clock: Clock, *, symbols: bool) -> Pe:
     if len(image) < 64 or header > min(_FARTHEST_HEADER, len(image) - 24) or image[header : header + 4] != b"PE\0\0":
         raise Broken("its PE header is missing, or beyond its end")
     try:
-        with pefile.PE(data=image, fast_load=True) as file:
-            return _Reader(image, clock, file, symbols=symbols).read()
+        return _Reader(image, clock, _Headers(data=image, fast_load=True), symbols=symbols).read()
     except (
         pefile.PEFormatError,
         struct.error,
@@ -49,6 +48,11 @@ def read_pe(image: Image, clock: Clock, *, symbols: bool) -> Pe:
         OverflowError,
     ) as error:
         raise Broken(f"its headers make no sense: {type(error).__name__}: {error}") from error
+
+
+class _Headers(pefile.PE):
+    def close(self) -> None:
+        """Nothing: the image is not pefile's own, whose ``close`` collects the whole process' garbage each time."""
 
 
 class _Reader:
