@@ -10,6 +10,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from anyio import to_thread
 
 from master.artifacts.admission import Admission, Key
+from master.artifacts.connection import BLOCK, SILENCE_S, Body, Broken, Straight
 from master.artifacts.doorman import Database, Doorman
 from master.artifacts.names import folded
 from master.artifacts.refusal import Refused
@@ -25,8 +27,7 @@ from master.artifacts.tokens import Grant
 from master.database import uploads
 from master.database.records import Artifact
 
-BLOCK = 1 << 20  #: bytes that are written and hashed at once; of each upload two are in memory
-_SILENCE_S = 60.0  #: a sender that says nothing for so long is gone
+_LOOK_S = 1.0  # while bytes come
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -53,10 +54,6 @@ class _Writer:
         if self.task and not self.told_to_end:  # a second cancellation would not wait for the thread that writes
             self.task.cancel()
         self.told_to_end = True
-
-
-class _Broken(Exception):
-    """The connection ended early."""
 
 
 class Intake:
@@ -93,8 +90,10 @@ class Intake:
         there = await to_thread.run_sync(place)
         return {"url": there.url, "headers": dict(there.headers)}
 
-    async def take(self, grant: Grant, name: str, piece: Piece, receive: Receive) -> dict[str, Any]:
-        """Store a piece of a file."""
+    async def take(
+        self, grant: Grant, name: str, piece: Piece, receive: Receive, straight: Straight | None = None
+    ) -> dict[str, Any]:
+        """Store a piece of a file; ``straight`` tells how its bytes can be read past the event loop."""
         if await self.admission.admit(grant, {name: piece.total}):
             said = f"{name} is finished: commit it again to see whether it is the same"
             raise Refused(409, said, offset=piece.total)
@@ -107,7 +106,7 @@ class Intake:
         try:
             partial = await self._open(key, piece)
             if not writer.told_to_end:
-                writer.task = asyncio.create_task(self._write(writer, partial, receive, grant.build_id))
+                writer.task = asyncio.create_task(self._write(writer, partial, receive, straight, grant.build_id))
                 await asyncio.wait({writer.task})
             if writer.task is None or writer.task.cancelled():
                 raise Refused(409, "another connection has gone on with this upload", offset=piece.first)
@@ -118,7 +117,7 @@ class Intake:
         except StoreFull as error:
             await to_thread.run_sync(self.store.drop, *key)
             raise Refused(507, f"{error}; nothing of {name} was kept") from None
-        except _Broken:
+        except Broken:
             raise Refused(400, f"the connection ended before all of {name} was there") from None
         finally:
             if writer.task and not writer.task.done():
@@ -206,7 +205,16 @@ class Intake:
         self._digests.pop(key, None)
         return await to_thread.run_sync(self.store.open, *key, piece.first)
 
-    async def _write(self, writer: _Writer, partial: Partial, receive: Receive, build_id: int) -> None:
+    async def _write(
+        self, writer: _Writer, partial: Partial, receive: Receive, straight: Straight | None, build_id: int
+    ) -> None:
+        """Store what comes, past the event loop where that can be."""
+        if body := straight() if straight else None:
+            await self._pour(writer, partial, body, build_id)
+        else:
+            await self._stream(writer, partial, receive, build_id)
+
+    async def _stream(self, writer: _Writer, partial: Partial, receive: Receive, build_id: int) -> None:
         """Store what comes: one block is received while the last one is written and hashed, in a thread."""
         loop = asyncio.get_running_loop()
         block = bytearray()
@@ -214,16 +222,16 @@ class Intake:
         try:
             while writer.left:
                 try:
-                    async with asyncio.timeout(_SILENCE_S):
+                    async with asyncio.timeout(SILENCE_S):
                         message = await receive()
                 except TimeoutError:
-                    raise _Broken from None
+                    raise Broken from None
                 if message["type"] != "http.request":
-                    raise _Broken
+                    raise Broken
                 block += message["body"]
                 writer.left -= len(message["body"])
                 if writer.left and not message.get("more_body"):
-                    raise _Broken
+                    raise Broken
                 if len(block) >= BLOCK or not writer.left:
                     if writing:
                         await asyncio.shield(writing)
@@ -238,6 +246,27 @@ class Intake:
             if block and (writing is None or writing.exception() is None):
                 await asyncio.wait({loop.run_in_executor(None, partial.write, block)})
             raise
+
+    async def _pour(self, writer: _Writer, partial: Partial, body: Body, build_id: int) -> None:
+        """Have a thread store what comes, and look now and then whether the build still runs."""
+
+        def poured(size: int) -> None:
+            writer.left -= size
+
+        # its own: the pool's few threads are there for what takes moments
+        thread = ThreadPoolExecutor(1)
+        pouring = asyncio.get_running_loop().run_in_executor(thread, body.pour, partial, writer.left, poured)
+        try:
+            while not (await asyncio.wait({pouring}, timeout=_LOOK_S))[0]:
+                await self.doorman.still_running(build_id)
+            pouring.result()
+        finally:
+            body.end()
+            await asyncio.wait({pouring})  # nobody else may write before it is done, and the file must stay open
+            if not pouring.cancelled():
+                pouring.exception()
+            body.close()
+            thread.shutdown(wait=False)
 
     async def _digest(self, key: Key, size: int, path: str) -> str:
         known = self._digests.get(key)

@@ -32,6 +32,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from master.artifacts import simple
+from master.artifacts.connection import straight
 from master.artifacts.doorman import Database, Doorman
 from master.artifacts.housekeeping import keep_house
 from master.artifacts.intake import Intake, Piece
@@ -88,7 +89,9 @@ class Pages:
     async def take(self, request: Request) -> Response:
         grant = await self.doorman.writer(request.headers.get("authorization"), request.path_params["build_id"])
         piece = _piece(request)
-        return JSONResponse(await self.intake.take(grant, request.path_params["name"], piece, request.receive))
+        past_the_loop = straight(request.scope)
+        done = await self.intake.take(grant, request.path_params["name"], piece, request.receive, past_the_loop)
+        return JSONResponse(done)
 
     async def send_to(self, request: Request) -> Response:
         grant = await self.doorman.writer(request.headers.get("authorization"), request.path_params["build_id"])

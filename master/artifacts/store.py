@@ -39,8 +39,11 @@ class Partial(Protocol):
 
     size: int  #: bytes that are there
 
-    def write(self, block: bytes | bytearray) -> None:
-        """Append. Raises :class:`StoreFull`."""
+    def write(self, block: bytes | bytearray | memoryview) -> None:
+        """Append. The block must stay as it is until the next call returns: it may still be hashed.
+
+        Raises :class:`StoreFull`.
+        """
 
     def digest(self) -> str:
         """SHA-256 of all that is there, in hexadecimal."""

@@ -9,6 +9,7 @@ import platform
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -27,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is ended on the way out
     progress = Console(stderr=True, highlight=False)
-    machine = {"cpus": os.cpu_count(), "load": round(os.getloadavg()[0], 2), "platform": platform.platform()}
+    machine = {
+        **{"cpus": os.cpu_count(), "cpu": _cpu(), "load": round(os.getloadavg()[0], 2)},
+        "platform": platform.platform(),
+    }
     try:
         if options.what == "artifacts":
             moved = artifacts.measure(options.rounds, options.megabytes * 1_000_000, progress.print)
@@ -66,17 +70,39 @@ def print_artifacts(found: throughput.Throughput, machine: dict[str, Any], *, as
         return
     console = Console(highlight=False)
     size = f"{found.size / 1e6:.0f} MB from a worker"
-    title = f"{size}, {machine['cpus']} CPUs, load {machine['load']:g} at the start; median of {len(found.rounds)}"
-    table = Table("", "MB/s", "ours is", "goal", "master's loop late by", title=title, title_justify="left")
+    cpus = f"{machine['cpus']} CPUs ({machine['cpu']}), load {machine['load']:g} at the start"
+    title = f"{size}, {cpus}; median of {len(found.rounds)}"
+    table = Table("", "MB/s", "ours as fast", "goal", "CPU", "master's loop late by", title=title, title_justify="left")
     for what in stock.CONTENDERS:
-        ours = what == stock.OURS
-        ratio = ("", "") if ours else (f"{found.ratio(what):.2f} times as fast", f"{throughput.GOALS[what]:g}")
-        table.add_row(what, f"{found.rate(what):.0f}", *ratio, f"{found.lag(what):.0f} ms")
+        goal = throughput.GOALS.get(what)
+        ratio = (f"{found.ratio(what):.2f} times", f"{goal:g}") if goal else ("", "")
+        rate, cpu, lag = f"{found.rate(what):.0f}", f"{found.cpu(what):.2f} s", f"{found.lag(what):.0f} ms"
+        table.add_row(what, rate, *ratio, cpu, lag)
     console.print(table)
-    console.print(
-        f"memory of the artifact process: {found.memory_before >> 20} MiB, then {found.memory_after >> 20} MiB"
-    )
+    shares = [f"p{share * 100:.0f}" for share in throughput.SHARES]
+    table = Table("the master's pages, every 50 ms", "answers", *shares, title_justify="left")
+    idle, ours = ([found.page(what, share) for share in throughput.SHARES] for what in (stock.IDLE, stock.READ))
+    for what, all_of_it in ((stock.IDLE, idle), (stock.READ, ours)):
+        answers = sum(len(one[what].answers) for one in found.rounds)
+        table.add_row(what, str(answers), *(f"{milliseconds:.1f} ms" for milliseconds in all_of_it))
+    table.add_row("times idle's", "", *(f"{one / other:.2f}" for one, other in zip(ours, idle, strict=True)))
+    console.print(table)
+    for process, name in (("master", "the master"), ("artifacts", "the artifact process")):
+        memory = found.memory(process)
+        console.print(f"memory of {name} in our uploads: {memory.before >> 20} MiB, at most {memory.peak >> 20} MiB")
     console.print(f"SHA-256, at either end: {found.hash_rate / 1e6:.0f} MB/s ({found.hash_name})")
+
+
+def _cpu() -> str:
+    """What the kernel calls the processor, and what hashing can use of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = found.get("flags", found.get("Features", "")).split()
+    sha = " with SHA instructions" if {"sha_ni", "sha2"} & {*flags} else ""
+    return f"{found.get('model name', platform.processor())}{sha}"
 
 
 def _megabytes(text: str) -> int:

@@ -27,12 +27,13 @@ from buildbot.db import enginestrategy
 from master import launch
 from master.artifacts import announced
 from master.bench.caches import NotMeasured
-from master.bench.stock import CONTENDERS, MEASURED, NAME, PASSWORD
-from master.bench.throughput import Moved, Throughput
+from master.bench.stock import CONTENDERS, IDLE, MEASURED, NAME, PAGES, PASSWORD, READ, WATCH
+from master.bench.throughput import Memory, Moved, Throughput
 from master.database import migrate
 
 _PATIENCE_S = 30 * 60.0
 _POLL_S = 0.1
+_ANSWERS = "answers.jsonl"
 _CFG = "from master.bench.stock import from_environment\nBuildmasterConfig = from_environment()\n"
 _SETTINGS = """\
 [project]
@@ -110,10 +111,9 @@ def measure(rounds: int, size: int, said: Callable[[str], None]) -> Throughput:
         running.start("bare", *python, "master.bench.bare", "serve", str(bare))
         ours = running.start("artifacts", *python, "master.artifacts", str(basedir))
         running.wait(lambda: (bare / "port").exists() and announced.pid(basedir) == ours.pid, "the servers to listen")
-        port = _free_port()
+        port, www = _free_port(), _free_port()
         bare_url = f"http://127.0.0.1:{(bare / 'port').read_text()}"
-        stock = {"port": port, "size": size, "rounds": rounds, "bare": bare_url}
-        before = _peak(ours)
+        stock = {"port": port, "www": www, "size": size, "rounds": rounds, "bare": bare_url}
         twistd = (launch.script("twistd"), "--nodaemon", "--no_save", "--pidfile=")
         tac = f"--python={basedir / 'buildbot.tac'}"
         running.start("stock", *twistd, tac, MLC_BENCH_STOCK=json.dumps(stock))
@@ -121,37 +121,39 @@ def measure(rounds: int, size: int, said: Callable[[str], None]) -> Throughput:
         create = (launch.script("buildbot-worker"), "create-worker", "--umask=0o22", str(worker))
         _call(*create, f"127.0.0.1:{port}", NAME, PASSWORD)
         running.start("worker", *twistd, f"--python={worker / 'buildbot.tac'}")
+        urls = [f"http://127.0.0.1:{www}{page}" for page in PAGES]
+        running.start("reader", *python, "master.bench.pages", str(basedir / WATCH), str(folder / _ANSWERS), *urls)
         found = _lines(basedir, rounds, running, said)
         rate, name = _hash()
-        return Throughput(
-            size=size,
-            rounds=found,
-            memory_before=before,
-            memory_after=_peak(ours),
-            hash_rate=rate,
-            hash_name=name,
-        )
+        return Throughput(size=size, rounds=found, hash_rate=rate, hash_name=name)
 
 
 def _lines(basedir: Path, rounds: int, running: _Running, said: Callable[[str], None]) -> Sequence[dict[str, Moved]]:
     """What the build notes, once it is done."""
     told: list[dict[str, Moved]] = [{} for _ in range(rounds)]
-    for number in range(rounds * len(CONTENDERS)):
-        running.wait(lambda seen=number: len(_read(basedir)) > seen, "the file to be moved")  # type: ignore[misc]
-        line = _read(basedir)[number]
-        if line["result"] != 0 or line["what"] not in CONTENDERS:
+    steps = (*CONTENDERS, IDLE, READ)
+    for number in range(rounds * len(steps)):
+        running.wait(lambda seen=number: len(_read(basedir / MEASURED)) > seen, "the file to be moved")  # type: ignore[misc]
+        line = _read(basedir / MEASURED)[number]
+        if line["result"] != 0 or line["what"] not in steps:
             raise NotMeasured(
                 f"the build ended with {line['what']}", (running.folder / "stock.log").read_text()[-1000:]
             )
-        where = number // len(CONTENDERS)
-        told[where][line["what"]] = Moved(seconds=line["seconds"], lag=line["lag"])
+        where = number // len(steps)
+        memory = {name: Memory(before=before, peak=peak) for name, (before, peak) in line["memory"].items()}
+        began, seconds = line["began"], line["seconds"]
+        answers = [one["seconds"] for one in _read(running.folder / _ANSWERS) if 0 <= one["at"] - began < seconds]
+        told[where][line["what"]] = Moved(
+            seconds=seconds, cpu=line["cpu"], lag=line["lag"], answers=answers, memory=memory
+        )
         said(f"round {where + 1}: {line['what']} {line['seconds']:.2f} s")
     return told
 
 
-def _read(basedir: Path) -> list[dict[str, Any]]:
+def _read(file: Path) -> list[dict[str, Any]]:
+    """The lines that are there in full."""
     try:
-        return [json.loads(line) for line in (basedir / MEASURED).read_text().splitlines()]
+        return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
     except FileNotFoundError:
         return []
 
@@ -164,11 +166,6 @@ def _hash() -> tuple[float, str]:
     for _ in range(256):
         digest.update(block)
     return 256 * len(block) / (time.perf_counter() - began), f"hashlib, {ssl.OPENSSL_VERSION}"
-
-
-def _peak(process: subprocess.Popen[bytes]) -> int:
-    line = next(x for x in Path(f"/proc/{process.pid}/status").read_text().splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def _call(*command: str) -> None:

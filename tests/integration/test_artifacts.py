@@ -366,6 +366,28 @@ def test_an_answer_comes_before_the_body_to_whoever_waits_for_it(process: Artifa
             assert connection.recv(100).split()[1] == answer
 
 
+def test_bytes_come_with_the_head_or_when_they_come(process: ArtifactProcess) -> None:
+    """By hand: what the process has read with the head, and what it reads past its event loop, are one file."""
+    whole = content(3 * MB)
+    head = (
+        "PUT /builds/7/a.whl HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        f"Authorization: Bearer {process.token(7)}\r\nContent-Length: {len(whole)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", process.port)) as connection:
+        connection.sendall(head.encode() + whole[:10_000])
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        for at in range(10_000, len(whole), 290_000):
+            connection.sendall(whole[at : at + 290_000])
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # to its end: it says so
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer
+    assert answer.endswith(b'{"name":"a.whl","size":3000000,"offset":3000000}')
+    with process.client(process.token(7)) as client:
+        order = {"size": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}
+        assert client.post("/builds/7/a.whl/commit", json=order).status_code == 200
+    assert process.uploaded() == {"a.whl": hashlib.sha256(whole).hexdigest()}
+
+
 def test_over_tls_only_who_has_the_authoritys_certificate_sends_anything(
     make: Make, file: Path, tmp_path: Path
 ) -> None:

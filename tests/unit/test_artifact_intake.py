@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 from buildbot.db.model import Model
 
+from master.artifacts.connection import BLOCK, Body, Straight
 from master.artifacts.doorman import Database, Doorman
 from master.artifacts.folder import FolderStore
-from master.artifacts.intake import BLOCK, Intake, Piece, _Writer
+from master.artifacts.intake import Intake, Piece, _Writer
 from master.artifacts.refusal import Refused
 from master.artifacts.tokens import Grant
 from master.database.engine import engine_kwargs
@@ -75,9 +77,11 @@ class Sender:
         return {"type": "http.request", "body": piece, "more_body": bool(self.content)}
 
 
-def put(intake: Intake, sender: Sender, size: int, first: int = 0) -> asyncio.Task[dict[str, Any]]:
+def put(
+    intake: Intake, sender: Sender, size: int, first: int = 0, straight: Straight | None = None
+) -> asyncio.Task[dict[str, Any]]:
     piece = Piece(first=first, end=size, total=size)
-    return asyncio.create_task(intake.take(GRANT, "a.whl", piece, sender.receive))
+    return asyncio.create_task(intake.take(GRANT, "a.whl", piece, sender.receive, straight))
 
 
 def published(store: FolderStore) -> bytes:
@@ -237,8 +241,115 @@ def test_a_database_that_fails_meanwhile_does_not_take_the_file_from_the_thread_
     async def take() -> None:
         intake.doorman.still_running = fails  # type: ignore[method-assign]
         writer = _Writer(left=3 * BLOCK)
-        task = asyncio.create_task(intake._write(writer, Slow(), receive, 7))  # type: ignore[arg-type]
+        task = asyncio.create_task(intake._stream(writer, Slow(), receive, 7))  # type: ignore[arg-type]
         await asyncio.to_thread(began.wait, 20)
+        done, _ = await asyncio.wait({task}, timeout=0.3)
+        assert not done, "it gave the file up while a thread was writing"
+        go.set()
+        with pytest.raises(sa.exc.OperationalError):
+            await task
+
+    asyncio.run(take())
+    assert written == [BLOCK]
+
+
+# -- what is read past the event loop
+
+
+@pytest.fixture
+def wire() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Of the sender, and of this process."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sender = socket.create_connection(listener.getsockname())
+        ours = listener.accept()[0]
+    with sender, ours:
+        sender.settimeout(20)  # when nobody reads any more
+        yield sender, ours
+
+
+def test_a_body_is_read_past_the_event_loop_where_it_can_be(
+    intake: Intake, store: SlowStore, wire: tuple[socket.socket, socket.socket]
+) -> None:
+    sender, ours = wire
+
+    async def upload() -> None:
+        usual = Sender(GOOD)
+        putting = put(intake, usual, len(GOOD), straight=lambda: Body(GOOD[:5], ours.dup()))
+        await asyncio.to_thread(sender.sendall, GOOD[5:])
+        assert (await putting)["offset"] == len(GOOD)
+        assert not usual.asked.is_set()
+        await intake.commit(GRANT, "a.whl", len(GOOD), SHA256)
+
+    asyncio.run(upload())
+    assert published(store) == GOOD
+
+
+def test_the_usual_way_is_gone_where_it_cannot_be(intake: Intake, store: SlowStore) -> None:
+    async def upload() -> None:
+        await put(intake, Sender(GOOD), len(GOOD), straight=lambda: None)
+        await intake.commit(GRANT, "a.whl", len(GOOD), SHA256)
+
+    asyncio.run(upload())
+    assert published(store) == GOOD
+
+
+def test_another_connection_takes_over_from_one_that_is_silent(
+    intake: Intake, store: SlowStore, wire: tuple[socket.socket, socket.socket]
+) -> None:
+    _, ours = wire
+
+    async def upload() -> None:
+        silent = put(intake, Sender(b""), len(EVIL), straight=lambda: Body(EVIL[:5], ours.dup()))
+        done, _ = await asyncio.wait({silent}, timeout=0.2)
+        assert not done
+        await put(intake, Sender(GOOD), len(GOOD))
+        with pytest.raises(Refused, match="another connection has gone on"):
+            await silent
+        await intake.commit(GRANT, "a.whl", len(GOOD), SHA256)
+
+    asyncio.run(upload())
+    assert published(store) == GOOD
+
+
+def test_a_build_that_ends_is_noticed_while_its_connection_is_silent(
+    intake: Intake, wire: tuple[socket.socket, socket.socket]
+) -> None:
+    _, ours = wire
+
+    async def upload() -> None:
+        silent = put(intake, Sender(b""), len(GOOD), straight=lambda: Body(GOOD[:5], ours.dup()))
+        done, _ = await asyncio.wait({silent}, timeout=0.2)
+        assert not done
+        with intake.database.engine.begin() as connection:
+            connection.execute(Model.builds.update().values(complete_at=2))
+        with pytest.raises(Refused, match="build 7 is over"):
+            await asyncio.wait_for(silent, 20)
+
+    asyncio.run(upload())
+
+
+def test_nor_does_it_past_the_event_loop(intake: Intake, wire: tuple[socket.socket, socket.socket]) -> None:
+    began, go, written = threading.Event(), threading.Event(), []
+
+    class Slow:
+        def write(self, block: memoryview) -> None:
+            began.set()
+            assert go.wait(20)
+            written.append(len(block))
+
+    _, ours = wire
+    asked = threading.Event()
+
+    async def fails(_build_id: int) -> None:
+        asked.set()
+        raise sa.exc.OperationalError("select", {}, Exception("gone"))
+
+    async def take() -> None:
+        intake.doorman.still_running = fails  # type: ignore[method-assign]
+        body = Body(bytes(BLOCK), ours.dup())
+        task = asyncio.create_task(intake._pour(_Writer(left=3 * BLOCK), Slow(), body, 7))  # type: ignore[arg-type]
+        await asyncio.to_thread(began.wait, 20)
+        assert await asyncio.to_thread(asked.wait, 20)
         done, _ = await asyncio.wait({task}, timeout=0.3)
         assert not done, "it gave the file up while a thread was writing"
         go.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import resource
@@ -63,6 +64,29 @@ def test_what_takes_long_is_done_before_the_publication(store: FolderStore, monk
     write(store, b"again")
     store.publish(92, "a.whl", PATH)  # its folders went with the last file in them
     assert files(store.root) == {PATH: b"again"}
+
+
+def test_what_could_not_be_synced_is_not_taken_for_durable_the_next_time(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(store, b"wheel")
+    fsync, failed = os.fsync, [False]
+
+    def broken_once(handle: int) -> None:
+        if not failed[0]:
+            failed[0] = True
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", broken_once)
+    with pytest.raises(OSError, match="Input/output error"):
+        store.settle(92, "a.whl", PATH)
+    assert store.begun(92) == {}  # it has to be sent again
+    with pytest.raises(FileNotFoundError):
+        store.settle(92, "a.whl", PATH)
+    write(store, b"wheel")
+    store.settle(92, "a.whl", PATH)
+    assert store.begun(92) == {"a.whl": 5}
 
 
 def test_what_was_settled_and_not_published_leaves_nothing(store: FolderStore) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +14,8 @@ from rich.console import Console
 from master.bench import __main__ as command
 from master.bench import artifacts, caches, throughput
 from master.bench.figures import Measured, Round, as_json, ratio
-from master.bench.stock import BARE, FILE, MULTIPLE, OURS
-from master.bench.throughput import Moved, Throughput
+from master.bench.stock import BARE, FILE, IDLE, MULTIPLE, OURS, READ
+from master.bench.throughput import Memory, Moved, Throughput
 
 
 def properties(seconds: float, hits: int) -> dict[str, Any]:
@@ -73,15 +75,18 @@ def test_a_build_that_failed_is_told_without_a_traceback(
 
 
 def moved(ours: float, bare: float, file: float, multiple: float) -> dict[str, Moved]:
-    seconds = {OURS: ours, BARE: bare, FILE: file, MULTIPLE: multiple}
-    return {what: Moved(seconds=value, lag=value / 100) for what, value in seconds.items()}
+    seconds = {OURS: ours, BARE: bare, FILE: file, MULTIPLE: multiple, IDLE: 3, READ: ours}
+    memory = {"master": Memory(before=130 << 20, peak=131 << 20), "artifacts": Memory(before=90 << 20, peak=95 << 20)}
+    answers = {IDLE: [0.002] * 18 + [0.004] * 2, READ: [0.003] * 18 + [0.012] * 2}
+    return {
+        what: Moved(seconds=value, cpu=value / 2, lag=value / 100, answers=answers.get(what, ()), memory=memory)
+        for what, value in seconds.items()
+    }
 
 
 THROUGHPUT = Throughput(
     size=500_000_000,
     rounds=[moved(1, 0.8, 6, 14), moved(2, 1, 10, 30), moved(4, 4, 4, 4)],
-    memory_before=90 << 20,
-    memory_after=95 << 20,
     hash_rate=1.8e9,
     hash_name="hashlib, OpenSSL",
 )
@@ -91,6 +96,20 @@ def test_each_ratio_is_the_median_of_rounds_against_their_own() -> None:
     assert [THROUGHPUT.ratio(other) for other in (BARE, FILE, MULTIPLE)] == [0.8, 5, 14]
     assert THROUGHPUT.rate(OURS) == 250
     assert THROUGHPUT.lag(MULTIPLE) == 300
+    assert THROUGHPUT.cpu(OURS) == 1
+
+
+def test_the_page_is_compared_to_itself_on_an_idle_master() -> None:
+    assert [THROUGHPUT.page(IDLE, share) for share in throughput.SHARES] == [2, 4]
+    assert [THROUGHPUT.page(READ, share) for share in throughput.SHARES] == [3, 12]
+    assert math.isnan(THROUGHPUT.page(OURS, 0.5))  # nobody read it then
+
+
+def test_memory_is_that_of_the_round_that_took_most() -> None:
+    grown = moved(1, 1, 1, 1)
+    grown[OURS] = replace(grown[OURS], memory={"artifacts": Memory(before=95 << 20, peak=195 << 20)})
+    found = replace(THROUGHPUT, rounds=[moved(1, 1, 1, 1), grown, moved(1, 1, 1, 1)])
+    assert found.memory("artifacts").peak == 195 << 20
 
 
 def test_the_artifacts_document_for_programs(
@@ -101,22 +120,32 @@ def test_the_artifacts_document_for_programs(
     found = json.loads(capsys.readouterr().out)
     assert found["times_as_fast_as"] == {FILE: 5.0, MULTIPLE: 14.0, BARE: 0.8}
     assert found["goals"] == dict(throughput.GOALS)
-    assert found["memory_of_the_artifact_process"] == {"before": 90 << 20, "after": 95 << 20}
+    assert found["memory"]["artifacts"] == {"before": 90 << 20, "peak": 95 << 20}
+    assert found["answers_of_the_page_ms"] == {IDLE: {"p50": 2.0, "p95": 4.0}, READ: {"p50": 3.0, "p95": 12.0}}
+    assert found["machine"]["cpu"]
 
 
 def test_the_artifacts_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(artifacts, "measure", lambda rounds, size, said: THROUGHPUT)
     assert command.main(["artifacts"]) == 0
     said = capsys.readouterr().out
-    assert "14.00 times as fast" in " ".join(said.split())
-    assert "memory of the artifact process: 90 MiB, then 95 MiB" in said
+    assert "14.00 times" in " ".join(said.split())
+    assert "memory of the artifact process in our uploads: 90 MiB, at most 95 MiB" in said
+    assert "memory of the master in our uploads: 130 MiB, at most 131 MiB" in said
+    (times,) = [line.split("│") for line in said.splitlines() if "times idle's" in line]
+    assert [cell.strip() for cell in times[-3:-1]] == ["1.50", "3.00"]
 
 
 @pytest.mark.slow
 def test_a_small_file_is_moved_in_all_four_ways() -> None:
     found = artifacts.measure(1, 2_000_000, lambda _: None)
-    assert set(found.rounds[0]) == {OURS, BARE, FILE, MULTIPLE}
-    assert all(one.seconds > 0 for one in found.rounds[0].values())
+    assert set(found.rounds[0]) == {OURS, BARE, FILE, MULTIPLE, IDLE, READ}
+    for what, one in found.rounds[0].items():
+        assert one.seconds > 0
+        assert bool(one.answers) == (what in (IDLE, READ))
+    assert found.memory("master").before > 10 << 20
+    assert found.memory("artifacts").before > 10 << 20
+    assert found.cpu(FILE) > 0
 
 
 def test_what_was_not_moved_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
