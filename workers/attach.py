@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.spread import pb
 
 from workers.errors import ToolError
+from workers.probe.timer import ProbeTimer
 from workers.start import WorkerConfig
 from workers.wire import MasterEndpoint, quicken
 
@@ -61,6 +62,7 @@ def run(config: WorkerConfig) -> int:
     except ToolError as wrong:
         print(f"mlc-ci-worker start: error: {wrong}", file=sys.stderr, flush=True)
         return wrong.exit_code
+    worker.addService(ProbeTimer(config.directory))
     running: Any = reactor
     running.callWhenRunning(worker.startService)
     running.addSystemEventTrigger("before", "shutdown", worker.stopService)

@@ -6,7 +6,7 @@
 | `ca.pem` | with `tls`: whose certificates are trusted; without the file, those that the system trusts |
 | `password` | the worker's password, readable by its owner alone |
 | `worker.lock` | the process number of the worker that runs here |
-| `info/` | facts about the host that Buildbot shows with the worker |
+| `info/` | facts about the host: each file goes to the master with the worker (`probe.json`: :mod:`workers.probe`) |
 | `tmp/` | what builds leave in TMPDIR: this worker's own, emptied at each start |
 | `cache/` | compilers', cargo's and pip's caches: its own, so that trusted and untrusted builds share none |
 
@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.errors import UsageError
+from workers.probe.facts import FILE as PROBE
 
 #: Variables of the caller that a build gets, as patterns. ``pass_environment`` in worker.json adds to them.
 PASSED = tuple(
@@ -176,6 +177,8 @@ def write_info(config: WorkerConfig, version: str) -> None:
         "python": f"{sys.executable} ({platform.python_version()})",
         "mlc_ci": version,
     }
+    with contextlib.suppress(OSError):  # of an earlier life: nobody knows whether it is still true
+        (info / PROBE).unlink()
     for name, fact in facts.items():
         (info / name).write_text(fact + "\n", encoding="utf-8")
 

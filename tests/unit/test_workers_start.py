@@ -165,7 +165,7 @@ MASTER = """
 #: Leaves a daemon behind, says who it is, and stays.
 SCRIPT = (
     "env > environment; setsid sh -c 'echo $$ > daemon; exec sleep 600' & "
-    "echo $$ > pid.new; mv pid.new pid.$$; exec sleep 600"
+    "echo $$ > new.pid; mv new.pid pid.$$; exec sleep 600"
 )
 
 
