@@ -11,9 +11,11 @@ import steps
 from master.artifacts.stores import store_of
 from master.build import ResumableBuild
 from master.fleet import Gate, eligible, least_busy
+from master.github.access import access_of
+from master.github.releases import GitHubTarget
 from master.pipeline import Pipeline, Stage
-from master.places import Places
-from master.releases import FolderTarget
+from master.places import SECRETS, Places
+from master.releases import FolderTarget, ReleaseTarget
 from master.settings import Settings
 from master.settings_stages import TargetSettings
 from master.workers import LOCAL
@@ -67,7 +69,7 @@ def _steps(stage: Stage, variant: str, pipeline: Pipeline, settings: Settings, p
     if stage.uses == "release":
         target = settings.stages[stage.name].target or TargetSettings()
         step = PublishRelease(
-            target=FolderTarget(places.basedir / target.folder),
+            target=_target(target, settings, places),
             needs=stage.needs,
             builds=[s.name for s in pipeline.stages if s.uses.startswith("build-") or s.name in stage.needs],
             project=settings.project.name,
@@ -77,3 +79,12 @@ def _steps(stage: Stage, variant: str, pipeline: Pipeline, settings: Settings, p
         )
         return [step]
     return steps.build_steps(stage, variant, settings)
+
+
+def _target(target: TargetSettings, settings: Settings, places: Places) -> ReleaseTarget:
+    if target.kind == "folder":
+        return FolderTarget(places.basedir / target.folder)
+    access = access_of(settings, places.basedir / SECRETS)
+    if access is None:
+        raise ValueError("a release on GitHub needs [github] access")  # mlc-ci check says so first
+    return GitHubTarget(access)

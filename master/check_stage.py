@@ -38,6 +38,7 @@ def stage_problems(settings: Settings, stage: Stage) -> Iterator[Problem]:
     yield from _downloads(own, stage, key)
     yield from _own_secrets(stage, key)
     yield from _limits(own, stage, f"{key}.limits")
+    yield from _target(settings, own, f"{key}.target")
     if stage.silence_timeout > stage.timeout:
         message = "is longer than the stage's timeout and so never reached"
         found, allowed = f"{stage.silence_timeout:g} s", f"up to {stage.timeout:g} s"
@@ -157,6 +158,20 @@ def _limits(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
             found = f'requires.os = "{stage.requires.os}"' if stage.requires.os else "no requires.os"
             allowed = f'requires.os = "linux", or no limit of {name}'
             yield Problem(key=f"{key}.{name}", message=message, found=found, allowed=allowed)
+
+
+def _target(settings: Settings, own: StageSettings, key: str) -> Iterator[Problem]:
+    if own.target.kind != "github":
+        return
+    if settings.github is None or settings.github.access == "none":
+        found = "no [github]" if settings.github is None else 'github.access = "none"'
+        allowed = 'github.access = "app" or "token", with contents: write'
+        yield Problem(
+            key=f"{key}.kind", message="GitHub takes releases from whom it knows", found=found, allowed=allowed
+        )
+    if "folder" in own.target.model_fields_set:
+        message, allowed = 'is not read with kind = "github"', 'only with kind = "folder"'
+        yield Problem(key=f"{key}.folder", message=message, found=own.target.folder, allowed=allowed)
 
 
 def _patterns(stage: Stage, key: str) -> Iterator[Problem]:

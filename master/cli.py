@@ -9,11 +9,10 @@ from typing import Annotated
 
 import typer
 
-from master import artifact_commands, release_commands, worker_commands
+from master import artifact_commands, github_commands, release_commands, worker_commands
 from master import client as clients
 from master.command_options import AsJson, Folder, Master, Password, client_of, console, print_json
 from master.errors import UserError
-from master.pipeline import EventKind
 from master.places import SETTINGS
 from master.site.sample import source
 
@@ -26,6 +25,7 @@ app = typer.Typer(
 app.add_typer(worker_commands.app, name="worker")
 app.add_typer(release_commands.app, name="release")
 app.add_typer(artifact_commands.app, name="artifacts")
+app.add_typer(github_commands.app, name="github")
 
 _Settings = Annotated[Path | None, typer.Option("--settings", help="The settings file.", metavar="FILE")]
 _QUICKSTART = source() / "ci" / "quickstart.toml"
@@ -53,18 +53,28 @@ def check(settings: Annotated[Path | None, typer.Argument(help="The settings fil
 def init(
     repository: Annotated[str, typer.Argument(help="URL or path of the git repository.")],
     output: Annotated[Path, typer.Option(help="The settings file to write.", metavar="FILE")] = Path("mlc-ci.toml"),
+    github: Annotated[
+        str, typer.Option(help="GitHub's own address, where it is another.", metavar="URL")
+    ] = "https://github.com",
+    app_id: Annotated[int, typer.Option(help="Number of the GitHub App to ask GitHub as.", min=0)] = 0,
+    secrets: Annotated[
+        Path | None, typer.Option(help="A folder of secrets that are there: GitHub is tried with them.", metavar="DIR")
+    ] = None,
 ) -> None:
-    """Write working settings for a repository, and say what is missing on this machine."""
+    """Write working settings for a repository, and say what is missing on this machine and on GitHub."""
     from master.initialise import initialise  # noqa: PLC0415
+    from master.initialise_github import GitHubAnswers  # noqa: PLC0415
 
-    report = initialise(repository, output)
+    report = initialise(repository, output, github=GitHubAnswers(web=github, app_id=app_id, secrets=secrets))
     print(report)
     print(f"\nNext: mlc-ci check {output}, then ci/up --settings {output}")
 
 
 @app.command()
 def plan(
-    event: Annotated[EventKind, typer.Option(help="What happens.")],
+    event: Annotated[
+        str, typer.Option(help="push, pull_request, tag or manual; with a payload, GitHub's name of any event.")
+    ],
     payload: Annotated[
         Path | None, typer.Option(help="A GitHub webhook's payload; '-' for standard input.", metavar="FILE")
     ] = None,
@@ -177,6 +187,26 @@ def retry(
     """Run again what did not end well, keeping what did."""
     client_of(master, password_file, folder).repeat(run_id, stage)
     print(f"run {run_id} runs again")
+
+
+@app.command()
+def approve(
+    run_id: int,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    master: Master = "",
+    password_file: Password = None,
+    folder: Folder = None,
+) -> None:
+    """Let a stranger's pull request run, at the commit that is shown."""
+    from master import show  # noqa: PLC0415
+
+    talking = client_of(master, password_file, folder)
+    held = talking.run(run_id)
+    show.commit(console, held)
+    if show.waits_for_approval(held) and not (yes or typer.confirm("let its code run on the untrusted workers?")):
+        raise UserError("then it goes on waiting", f"mlc-ci cancel {run_id} ends it")
+    talking.approve(run_id, held["head"])
+    print(f"run {run_id} is approved")
 
 
 @app.command()

@@ -93,6 +93,11 @@ class Client:
         answer = self._request("POST", "api/v2/forceschedulers/run", json=call)
         return answer["result"]
 
+    def approve(self, run_id: int, head: str) -> None:
+        """Let a held run go on, for this commit."""
+        self._log_in()
+        self._request("POST", f"{_API}runs/{run_id}/approve", json={"head": head})
+
     def cancel(self, run_id: int) -> None:
         """End a run."""
         self._log_in()

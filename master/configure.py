@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,20 @@ from master.builders import configured_builders, unavailable
 from master.database.engine import engine_kwargs
 from master.fleet import Gate
 from master.force import force_scheduler
-from master.places import ADMIN, ADMIN_PASSWORD, SECRETS, SETTINGS, Places, password_name
+from master.github.access import Access, access_of
+from master.github.deliveries import Deliveries
+from master.github.hook import dialects
+from master.github.poster import Poster
+from master.github.questions import polled
+from master.github.stage_tokens import StageSecrets
+from master.places import SECRETS, SETTINGS, Places, password_name
 from master.poller import RefPoller
 from master.scheduler import PipelineScheduler, rules_of
-from master.secret_files import SecretFiles, ensure
+from master.secret_files import ensure
 from master.settings import Settings, load, read_secret
+from master.settings_github import WEBHOOK_SECRET
 from master.settings_models import MasterSettings
+from master.web.login import login
 from master.worker_port import TlsPort, chain_for
 from master.workers import configured_workers
 
@@ -41,6 +50,7 @@ def configure(basedir: Path) -> dict[str, Any]:
     master = settings.master
     if master.worker_tls:
         chain_for(master, basedir)  # what is wrong with them is said before anything starts
+    access = access_of(settings, basedir / SECRETS)
     scheduler = PipelineScheduler(builderNames=names, settings=settings, unavailable=unavailable, gate=gate)
     return {
         "title": master.title,
@@ -49,12 +59,17 @@ def configure(basedir: Path) -> dict[str, Any]:
         "buildbotNetUsageData": None,
         "db": {"db_url": url, "engine_kwargs": engine_kwargs(url)},
         "protocols": {"pb": {"port": _plain_port(master)}, "null": {}},
-        "secretsProviders": [SecretFiles(str(basedir / SECRETS))],
+        "secretsProviders": [StageSecrets(str(basedir / SECRETS), access)],
         "workers": configured_workers(settings, basedir / SECRETS),
         "builders": builders,
         "schedulers": [scheduler, force_scheduler(settings, names)],
-        "change_source": _pollers(settings),
-        "services": [Announcement(master.web_port), *([TlsPort(settings=master)] if master.worker_tls else [])],
+        "change_source": _pollers(settings, access),
+        "services": [
+            Announcement(master.web_port),
+            *([TlsPort(settings=master)] if master.worker_tls else []),
+            *([Deliveries(settings=settings, access=access)] if settings.github else []),
+            *([Poster(settings=settings, access=access, page=places.url)] if access else []),
+        ],
         "collapseRequests": False,
         "logCompressionMethod": "zstd",
         "configurators": _configurators(settings),
@@ -81,11 +96,30 @@ def _tcp(port: int, interface: str) -> str:
     return f"tcp:{port}:interface={escaped}"
 
 
-def _pollers(settings: Settings) -> list[RefPoller]:
+def _pollers(settings: Settings, access: Access | None) -> list[RefPoller]:
     project = settings.project
     if not project.poll_interval:
         return []
-    return [RefPoller(repository=project.repository, rules=rules_of(settings), pollInterval=project.poll_interval)]
+    return [
+        RefPoller(
+            repository=project.repository,
+            rules=rules_of(settings),
+            pollInterval=project.poll_interval,
+            complete=partial(polled, access) if access else None,
+        )
+    ]
+
+
+def _webhook(settings: Settings) -> bool:
+    return settings.github is not None and settings.github.webhook
+
+
+def _hook(settings: Settings, basedir: Path) -> dict[str, Any]:
+    """Buildbot's settings of the webhook; none without its secret."""
+    if not _webhook(settings):
+        return {}
+    read_secret(basedir / SECRETS, WEBHOOK_SECRET)  # said before anything starts, and read anew for each delivery
+    return {"change_hook_dialects": dialects(util.Secret(WEBHOOK_SECRET))}
 
 
 def _configurators(settings: Settings) -> list[Any]:
@@ -103,13 +137,9 @@ def _configurators(settings: Settings) -> list[Any]:
 
 def _www(settings: Settings, basedir: Path) -> dict[str, Any]:
     master = settings.master
-    password = read_secret(basedir / SECRETS, ADMIN_PASSWORD)
     return {
         "port": _tcp(master.web_port, master.web_listen),
         "plugins": {"mlc_ci": {}, "waterfall_view": {}, "console_view": {}, "grid_view": {}},
-        "auth": util.UserPasswordAuth({ADMIN: password}),
-        "authz": util.Authz(
-            allowRules=[util.AnyControlEndpointMatcher(role="admins")],
-            roleMatchers=[util.RolesFromUsername(roles=["admins"], usernames=[ADMIN])],
-        ),
+        **login(settings.github, basedir / SECRETS),
+        **_hook(settings, basedir),
     }

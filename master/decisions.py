@@ -15,6 +15,7 @@ import pathspec
 
 from master.pipeline import EventKind, Pipeline, Stage, State
 from master.run_model import (
+    HELD,
     NOT_USED,
     Action,
     Attempt,
@@ -82,20 +83,36 @@ class _Situation:
             for variant in stage.variants:
                 if action := self.next(stage, self.latest[stage.name, variant]):
                     found.append(action)
-        if not found and all(attempt.state.ended for attempt in (*self.latest.values(), *removed)):
+        alive = self.held or not all(attempt.state.ended for attempt in (*self.latest.values(), *removed))
+        if not found and not alive:
             found.append(self.end())
         return found
 
+    @property
+    def held(self) -> bool:
+        """Whether all of it waits for a maintainer, and for nothing else."""
+        return bool(self.context.held) and not self.context.cancelled
+
     def next(self, stage: Stage, attempt: Attempt) -> Action | None:
+        if self.held:
+            return self.hold(stage, attempt)
         if attempt.state.ended:
             return self.repeat(stage, attempt)
-        if self.context.cancelled and not stage.always:
+        # what nobody has approved does not start by being cancelled: a stranger can do that with a second push
+        if self.context.cancelled and (self.context.held or not stage.always):
             return next(iter(_stops([attempt], self.context.cancelled)), None)
         if attempt.state is State.RUNNING:
             return None
         if attempt.state is State.QUEUED:
             return self.unserved(stage, attempt) or self.lost_patience(stage, attempt) or self.explain(stage, attempt)
         return self.start(stage, attempt)
+
+    def hold(self, stage: Stage, attempt: Attempt) -> Action | None:
+        if attempt.state is not State.PENDING:
+            return None
+        if reason := skip_reason(self.pipeline, stage, self.context):
+            return Settle(slot=attempt.slot, state=State.SKIPPED, reason=reason)
+        return None if attempt.reason == self.context.held else Explain(slot=attempt.slot, reason=self.context.held)
 
     def start(self, stage: Stage, attempt: Attempt) -> Action | None:
         if reason := skip_reason(self.pipeline, stage, self.context):
@@ -106,7 +123,7 @@ class _Situation:
         if blocked:
             return Settle(slot=attempt.slot, state=State.BLOCKED, reason=blocked)
         if not ready or attempt.not_before > self.now:
-            return None
+            return Explain(slot=attempt.slot, reason="") if attempt.reason.startswith(HELD) else None
         unserved = self.fleet.unserved(stage, attempt.slot.variant, self.context.trusted)
         if not unserved:
             return Enqueue(slot=attempt.slot)

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from master.errors import InitialiseFailed
+from master.initialise_github import GitHubAnswers, github_table, on_github
 from master.repository_facts import RepositoryFacts, inspect
 from master.settings import parse
 from master.settings_types import IDENTIFIER
+from master.tried import Tried
 
 OLDEST_GIT = (2, 25)
 
@@ -28,30 +30,16 @@ TOOLS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class InitCheck:
-    """One thing that was tried; ``hint`` says what to do when it is not ok."""
-
-    name: str
-    ok: bool
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        hint = f"\n            {self.hint}" if self.hint and not self.ok else ""
-        return f"{'ok' if self.ok else 'problem':<8}  {self.name}: {self.message}{hint}"
-
-
-@dataclass(frozen=True, kw_only=True)
 class InitReport:
     """What was found, and where the settings are now."""
 
     output: Path
     facts: RepositoryFacts
-    checks: tuple[InitCheck, ...]
+    checks: tuple[Tried, ...]
 
     @property
     def ok(self) -> bool:
-        return all(check.ok for check in self.checks)
+        return all(check.ok is not False for check in self.checks)
 
     def __str__(self) -> str:
         return "\n".join(
@@ -59,8 +47,9 @@ class InitReport:
         )
 
 
-def initialise(repository: str, output: Path) -> InitReport:
-    """Write settings for a repository (URL or path) that pass ``mlc-ci check``.
+def initialise(repository: str, output: Path, *, github: GitHubAnswers | None = None) -> InitReport:
+    """Write settings for a repository (URL or path) that pass ``mlc-ci check``. For one on GitHub they have a table
+    ``[github]``, and what it says is tried where secrets are there already.
 
     Raises :class:`InitialiseFailed` when the repository cannot be read or ``output`` is there already.
     """
@@ -70,7 +59,9 @@ def initialise(repository: str, output: Path) -> InitReport:
         raise InitialiseFailed(f"there is no folder {output.parent}", f"mkdir -p {output.parent}")
     git = _git_check()
     found = inspect(repository)
-    text = settings_text(found)
+    answers = github or GitHubAnswers()
+    table = github_table(found.repository, answers)
+    text = settings_text(found, table)
     examined = parse(text, file=str(output))
     if examined.settings is None:
         raise InitialiseFailed(
@@ -85,37 +76,39 @@ def initialise(repository: str, output: Path) -> InitReport:
             f"{output} cannot be written: {error.strerror}", "name another file with --output"
         ) from None
     needed = sorted({tool for worker in examined.settings.workers.values() for tool in worker.provides})
-    reached = InitCheck(
+    reached = Tried(
         name="repository",
         ok=True,
         message=f"{found.repository}: default branch {found.default_branch}, {len(found.tags)} tags",
     )
-    return InitReport(output=output, facts=found, checks=(git, reached, *map(_tool_check, needed)))
+    tools = map(_tool_check, needed)
+    githubs = on_github(examined.settings, answers) if table else []
+    return InitReport(output=output, facts=found, checks=(git, reached, *tools, *githubs))
 
 
-def _git_check() -> InitCheck:
+def _git_check() -> Tried:
     if shutil.which("git") is None:
         raise InitialiseFailed("git is not installed", "Debian: apt-get install git")
     said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False).stdout.strip()
     version = tuple(int(part) for part in re.findall(r"\d+", said)[:2])
     oldest = ".".join(map(str, OLDEST_GIT))
-    return InitCheck(name="git", ok=version >= OLDEST_GIT, message=said, hint=f"{oldest} or newer is needed")
+    return Tried(name="git", ok=version >= OLDEST_GIT, message=said, hint=f"{oldest} or newer is needed")
 
 
-def _tool_check(tool: str) -> InitCheck:
+def _tool_check(tool: str) -> Tried:
     programs, package = TOOLS[tool]
     if place := next(filter(None, map(shutil.which, programs)), None):
-        return InitCheck(name=tool, ok=True, message=place)
+        return Tried(name=tool, ok=True, message=place)
     message = f"{' or '.join(programs)} is not on this machine, and the workers in the settings say they provide it"
     hint = f"on the workers, Debian: apt-get install {package}; or take {tool!r} out of their provides"
-    return InitCheck(name=tool, ok=False, message=message, hint=hint)
+    return Tried(name=tool, ok=False, message=message, hint=hint)
 
 
-def settings_text(found: RepositoryFacts) -> str:
+def settings_text(found: RepositoryFacts, github: str = "") -> str:
     """Commented settings, as TOML."""
     builds = bool(found.package)
     gates = [name for name, there in (("test", found.tests), ("build-linux", builds)) if there] or ["build"]
-    parts = [_project(found), _workers(found)]
+    parts = [_project(found), *([github] if github else []), _workers(found)]
     parts += [_test(found)] if found.tests else []
     parts += [_wheel(found), _release()] if builds else []
     parts += [] if found.tests or builds else [_commands()]

@@ -21,6 +21,7 @@ from master.errors import UserError
 from master.places import ADMIN_PASSWORD, SECRETS, SETTINGS, password_name
 from master.secret_files import ensure
 from master.settings import load
+from master.settings_github import WEBHOOK_SECRET
 
 PIDFILE = "twistd.pid"
 TAC = "buildbot.tac"
@@ -61,7 +62,10 @@ def prepare(basedir: Path) -> None:
     """
     try:
         settings = load(basedir / SETTINGS)
-        for name in (ADMIN_PASSWORD, tokens.KEY, tokens.PASSWORD, *map(password_name, settings.workers)):
+        made_up = [ADMIN_PASSWORD, tokens.KEY, tokens.PASSWORD, *map(password_name, settings.workers)]
+        if settings.github and settings.github.webhook:
+            made_up.append(WEBHOOK_SECRET)  # to be copied into the webhook's form at GitHub
+        for name in made_up:
             ensure(basedir / SECRETS, name)
         _write_if_changed(basedir / TAC, _TAC)
     except OSError as error:

@@ -48,30 +48,34 @@ class PlannedStage:
 class Plan:
     """What an event asks for: a run with these stages, or nothing (``ignored`` says why)."""
 
-    event: Event
+    event: Event | None
     ignored: str = ""
     trusted: bool = False
     publish: bool = False
+    held: str = ""  #: why nothing starts before a maintainer has approved it; ``stages`` are what would run then
     stages: tuple[PlannedStage, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "event": self.event.kind.value,
-            "ref": self.event.ref,
-            "head": self.event.head,
+            "event": self.event.kind.value if self.event else None,
+            "ref": self.event.ref if self.event else None,
+            "head": self.event.head if self.event else None,
             "ignored": self.ignored,
             "trusted": self.trusted,
             "publish": self.publish,
+            "held": self.held,
             "stages": [asdict(stage) for stage in self.stages],
         }
 
 
-def plan(settings: Settings, event: Event) -> Plan:
+def plan(settings: Settings, event: Event | Ignored) -> Plan:
     """What would become of the event.
 
     Raises:
         InvalidEvent: it is none.
     """
+    if isinstance(event, Ignored):
+        return Plan(event=None, ignored=event.reason)
     request = triggers.classify(event, rules_of(settings))
     if isinstance(request, Ignored):
         return Plan(event=event, ignored=request.reason)
@@ -83,6 +87,7 @@ def plan(settings: Settings, event: Event) -> Plan:
         event=event,
         trusted=request.context.trusted,
         publish=request.context.publish,
+        held=request.context.held,
         stages=tuple(
             _planned(settings, request, pipeline[a.slot.stage], a)
             for a in sorted(settled, key=lambda a: (rank[a.slot.stage], a.slot))
@@ -91,11 +96,12 @@ def plan(settings: Settings, event: Event) -> Plan:
 
 
 def _play(settings: Settings, request: RunRequest, fleet: ConfiguredFleet) -> list[Attempt]:
-    """The attempts of the run as they stand when it ends, or when nothing more can happen."""
+    """The attempts of the run, once it is approved, as they stand when it ends or when nothing more can happen."""
     pipeline = settings.pipeline()
     attempts: dict[Any, Attempt] = {}
+    approved = replace(request.context, held="")
     while True:
-        actions = decide(pipeline, request.context, list(attempts.values()), fleet, _NOW)
+        actions = decide(pipeline, approved, list(attempts.values()), fleet, _NOW)
         if not actions or any(isinstance(action, End) for action in actions):
             return list(attempts.values())
         for action in actions:
@@ -151,6 +157,8 @@ def _environment(settings: Settings, request: RunRequest, stage: Stage) -> dict[
 def _artifacts(settings: Settings, request: RunRequest, stage: Stage) -> tuple[str, ...]:
     own = settings.stages[stage.name]
     match stage.uses:
+        case "release" if own.target.kind == "github" and settings.github:
+            return (f"{settings.github.web}/{settings.github.repository}/releases/tag/{request.tag}",)
         case "release":
             return (f"{own.target.folder}/{request.tag}/",)
         case "build-linux":

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from buildbot.changes.base import ReconfigurablePollingChangeSource
 from buildbot.util.twisted import async_to_deferred
+from twisted.internet.threads import deferToThread
 from twisted.python import log
 
 from master import triggers
@@ -26,6 +27,9 @@ from master.scheduler import NAME
 from master.triggers import Event, Ignored, InvalidEvent, Rules
 
 _LONGEST_IN_KEY = 120  # of the 255 characters that a key may have
+_MOST_TROUBLES = 3  #: so often is GitHub asked in one look without an answer
+#: Completes a pull request's event, or says why it is none; ``None``: not yet. It blocks.
+Complete = Callable[[Event], Event | Ignored | None]
 _LOOKED = ""  #: stands among the refs once a repository has been looked at, so that an empty one counts too
 
 
@@ -54,22 +58,45 @@ def followed(ref: str, head: str) -> bool:
     return True
 
 
-class RefPoller(ReconfigurablePollingChangeSource):
-    """Looks at a repository's refs every ``pollInterval`` seconds."""
+@dataclass(kw_only=True)
+class Look:
+    """What one look at the refs came to: what to keep of them, and the events between."""
 
-    compare_attrs = ("repository", "rules", "pollInterval")
+    found: dict[str, str]
+    events: list[Event] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+    def put_off(self, ref: str, before: str) -> None:
+        """Take a ref for unmoved, so that the next look finds its event again."""
+        if before:
+            self.found[ref] = before
+        else:
+            self.found.pop(ref, None)
+
+
+class RefPoller(ReconfigurablePollingChangeSource):
+    """Looks at a repository's refs every ``pollInterval`` seconds.
+
+    ``complete`` asks GitHub about a pull request, so that it is the same event as a webhook's; without, its author's
+    association is not known.
+    """
+
+    compare_attrs = ("repository", "rules", "pollInterval", "complete")
 
     def __init__(self, **kwargs: Any) -> None:
         self.trouble = ""
         super().__init__(name="refs", **kwargs)
 
-    def checkConfig(self, *, repository: str, rules: Rules, pollInterval: float) -> None:
+    def checkConfig(self, *, repository: str, rules: Rules, pollInterval: float, complete: Complete | None) -> None:
         super().checkConfig(name="refs", pollInterval=pollInterval, pollAtLaunch=True)
 
     @async_to_deferred
-    async def reconfigService(self, *, repository: str, rules: Rules, pollInterval: float) -> None:
+    async def reconfigService(
+        self, *, repository: str, rules: Rules, pollInterval: float, complete: Complete | None
+    ) -> None:
         self.repository = Repository(repository, Path(self.master.basedir) / "repository.git", self.master.reactor)
         self.rules = rules
+        self.complete = complete
         await super().reconfigService(name="refs", pollInterval=pollInterval, pollAtLaunch=True)
 
     def describe(self) -> str:
@@ -79,26 +106,32 @@ class RefPoller(ReconfigurablePollingChangeSource):
     async def poll(self) -> None:
         """Buildbot's hook: one look."""
         try:
-            await self._look()
+            troubles = await self._look()
         except RepositoryUnreachable as error:
             self._tell(f"the repository cannot be asked for its refs: {error}")
         except Exception as error:
             log.err(None, "while looking at the repository's refs; trying again")
             self._tell(f"no event is found: {type(error).__name__} while looking at the refs; twistd.log says more")
         else:
-            self._tell("")
+            self._tell("; ".join(troubles))
 
-    async def _look(self) -> None:
+    async def _look(self) -> list[str]:
+        """Look once, and say what could not be found out."""
         refs = await self.repository.refs()
         known: dict[str, str] = await self.master.db.pool.do(_known, self.repository.url)
-        found = {**{ref: head for ref, head in refs.items() if followed(ref, head)}, _LOOKED: ""}
-        events = [await self._told(event, found) for event in moved(known, found, self.rules)]
-        if known != found:
+        look = Look(found={**{ref: head for ref, head in refs.items() if followed(ref, head)}, _LOOKED: ""})
+        for event in moved(known, look.found, self.rules):
+            if event.pull_request and self.complete is not None:
+                await self._add_completed(look, event, known.get(event.ref, ""), self.complete)
+            else:
+                look.events.append(await self._told(event, look.found))
+        if known != look.found:
             now = self.master.reactor.seconds()
-            await self.master.db.pool.do_with_transaction(_keep, self.repository.url, found, events, now)
+            await self.master.db.pool.do_with_transaction(_keep, self.repository.url, look.found, look.events, now)
         scheduler = self.master.scheduler_manager.namedServices.get(NAME)
-        if events and scheduler is not None:
+        if look.events and scheduler is not None:
             scheduler.look_at()
+        return look.troubles
 
     def _tell(self, trouble: str) -> None:
         """Say why no event comes in, on the page, and in the log once."""
@@ -107,6 +140,20 @@ class RefPoller(ReconfigurablePollingChangeSource):
         self.trouble = trouble
         if scheduler := self.master.scheduler_manager.namedServices.get(NAME):
             scheduler.trouble = trouble
+
+    async def _add_completed(self, look: Look, event: Event, before: str, complete: Complete) -> None:
+        """Add a pull request's event as GitHub tells it. One that GitHub does not tell about now is found again by the
+        next look; other events do not wait for it."""
+        told: Event | Ignored | None = None
+        if len(look.troubles) < _MOST_TROUBLES:
+            try:
+                told = await deferToThread(complete, event)
+            except Exception as error:
+                look.troubles.append(f"{event.ref} waits for GitHub: {error}")
+        if told is None:
+            look.put_off(event.ref, before)
+        elif isinstance(told, Event):
+            look.events.append(told if told.base else await self._told(told, look.found))
 
     async def _told(self, event: Event, found: Mapping[str, str]) -> Event:
         """The event with what the commit is about, and a pull request's base pinned to the default branch."""

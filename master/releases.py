@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ _BLOCK = 1 << 20
 
 class ReleaseRefused(Exception):
     """A release that must not be made; the message says why."""
+
+
+class ReleaseStopped(Exception):
+    """Publishing was stopped before anything was public."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +64,33 @@ class Release:
 class ReleaseTarget(Protocol):
     """Where releases go."""
 
-    def publish(self, release: Release) -> str:
+    def publish(self, release: Release, stop: threading.Event) -> str:
         """Publish, or complete an interrupted publication; a line that says where it is.
 
         Raises:
             ReleaseRefused: another release of this tag is public, or an asset is not what it should be.
+            ReleaseStopped: ``stop`` was set.
         """
+
+
+def check(release: Release) -> None:
+    """Read every asset.
+
+    Raises:
+        ReleaseRefused: one is not what was accepted.
+    """
+    for asset in release.assets:
+        with asset.source.open("rb") as source:
+            digest = hashlib.file_digest(source, "sha256").hexdigest()
+            _same(asset, source.tell(), digest)
+
+
+def _same(asset: Asset, size: int, digest: str) -> None:
+    if (size, digest) != (asset.size, asset.sha256):
+        raise ReleaseRefused(
+            f"{asset.name} is not what was accepted: {size} bytes, sha256 {digest}; "
+            f"expected {asset.size} bytes, sha256 {asset.sha256}"
+        )
 
 
 class FolderTarget:
@@ -73,7 +99,7 @@ class FolderTarget:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def publish(self, release: Release) -> str:
+    def publish(self, release: Release, stop: threading.Event) -> str:
         if release.tag in ("", ".", "..") or "/" in release.tag or release.tag.startswith("."):
             raise ReleaseRefused(f"{release.tag!r} is no name for a release's folder")
         public = self.folder / release.tag
@@ -84,8 +110,10 @@ class FolderTarget:
         draft.mkdir(parents=True)
         try:
             for asset in release.assets:
+                if stop.is_set():
+                    raise ReleaseStopped
                 self.add(draft, asset)
-        except ReleaseRefused:
+        except (ReleaseRefused, ReleaseStopped):
             shutil.rmtree(draft)
             raise
         _write(draft / SUMS, release.sums)
@@ -105,11 +133,7 @@ class FolderTarget:
                 copy.write(block)
             copy.flush()
             os.fsync(copy.fileno())
-        if (size, digest.hexdigest()) != (asset.size, asset.sha256):
-            raise ReleaseRefused(
-                f"{asset.name} is not what was accepted: {size} bytes, sha256 {digest.hexdigest()}; "
-                f"expected {asset.size} bytes, sha256 {asset.sha256}"
-            )
+        _same(asset, size, digest.hexdigest())
 
     def reveal(self, draft: Path, public: Path) -> None:
         """Make the draft public."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from master.pipeline import EventKind, Stage, State
 
 NOT_USED = "no worker that fits is connected: "  #: how :meth:`Fleet.turned_away` begins
+HELD = "waits for a maintainer to approve it"  #: how :attr:`RunContext.held` begins
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ TOKEN = "github-token"  # noqa: S105 (the name of the secret that holds a person
 OAUTH_SECRET = "github-oauth-secret"  # noqa: S105 (the name of the secret of the page's login)
 OWN_SECRETS = (WEBHOOK_SECRET, APP_KEY, TOKEN, OAUTH_SECRET)
 
+_ADMIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99})?", re.ASCII)
 _REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?/[A-Za-z0-9._-]{1,100}", re.ASCII)
 
 #: GitHub's words for what an author is to a repository (``author_association``).
@@ -29,6 +30,14 @@ def _repository(value: object) -> object:
     return value
 
 
+def _admins(value: object) -> object:
+    for name in value if isinstance(value, list | tuple) else ():
+        if isinstance(name, str) and not _ADMIN.fullmatch(name):
+            message = f"holds {name!r}, which is neither a user nor a team"
+            raise refused(message, "users' logins, and ORGANISATION/TEAM as in the team's address")
+    return value
+
+
 Repository = Annotated[str, BeforeValidator(_repository)]
 
 
@@ -36,7 +45,9 @@ class LoginSettings(Table):
     """Login to the page with GitHub (OAuth); left out: the password in ``secrets/admin-password``."""
 
     client_id: Text  #: of the OAuth App, or of the GitHub App's user authorisation
-    admins: Annotated[Texts, Field(min_length=1)]  #: users (``name``) and teams (``organisation/team``)
+    admins: Annotated[
+        Texts, Field(min_length=1), BeforeValidator(_admins)
+    ]  #: users (``name``) and teams (``organisation/team``)
 
 
 class GitHubSettings(Table):

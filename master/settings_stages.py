@@ -155,8 +155,8 @@ def _varied(table: _Varied, variant: Table | None) -> _Varied:
 class TargetSettings(Table):
     """Where a release goes."""
 
-    kind: Literal["folder"] = "folder"
-    folder: str = "releases"  #: relative to the master's folder
+    kind: Literal["folder", "github"] = "folder"  #: ``github``: a release of ``[github] repository``
+    folder: str = "releases"  #: relative to the master's folder; of kind ``folder``
     manifests: Switch = True  #: a wheel without its manifest is refused
     notes: str = ""  #: a Jinja2 template for the release notes, relative to the master's folder; empty: the shipped one
 

@@ -15,6 +15,7 @@ _COLOURS = {
     "success": "green",
     "run": "green",
     "warnings": "yellow",
+    "held": "yellow",
     "running": "cyan",
     "queued": "cyan",
     "failure": "red",
@@ -34,12 +35,14 @@ def state(name: str) -> Text:
 
 def plan(console: Console, planned: Plan, connected: Sequence[str] | None) -> None:
     """What would run. ``connected`` are the live workers, ``None`` when no master was asked."""
-    if planned.ignored:
-        console.print(f"nothing would run: {planned.ignored}")
+    if planned.ignored or planned.event is None:
+        console.print(f"nothing would run: {planned.ignored}", markup=False)
         return
     trust = "trusted" if planned.trusted else "untrusted"
     publishes = "publishes" if planned.publish else "publishes nothing"
     console.print(f"{planned.event.kind} {planned.event.ref}: a run on {trust} workers; it {publishes}")
+    if planned.held:
+        console.print(f"it {planned.held}; once approved:", style="yellow", markup=False)
     table = Table("stage", "", "needs", "where, or why not", "publishes and leaves", box=None, pad_edge=False)
     for stage in planned.stages:
         name = f"{stage.stage} ({stage.variant})" if stage.variant else stage.stage
@@ -62,6 +65,11 @@ def shortened(text: str, longest: int = 70) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def waits_for_approval(run: Mapping[str, Any]) -> bool:
+    """Whether nothing of a run, as the API tells it, starts before a maintainer has approved it."""
+    return bool(run["live"] and run["held"] and not run["cancelled"])
+
+
 def runs(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """A list of runs, as the API tells them."""
     if not found:
@@ -74,11 +82,23 @@ def runs(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
             item["event"],
             item["ref"].removeprefix("refs/heads/").removeprefix("refs/tags/"),
             item["head"][:12],
-            state(item["result"] or "running"),
-            shortened(item["result_reason"] or item["cancelled"]),
+            state(item["result"] or ("held" if waits_for_approval(item) else "running")),
+            shortened(item["result_reason"] or item["cancelled"] or item["held"]),
             item.get("title", ""),
         )
     console.print(table)
+
+
+def commit(console: Console, item: Mapping[str, Any]) -> None:
+    """Whose commit a run is for, and which."""
+    pull = f"pull request {item['pull_request']}" if item["pull_request"] else item["ref"]
+    for line in (
+        f"run {item['id']}: {pull} by {item['author'] or 'somebody'}",
+        f"commit {item['head']}: {item['title'] or '(no message)'}",
+        *([item["held"]] if waits_for_approval(item) else []),
+    ):
+        # a stranger's words must not write over what is asked about
+        console.print("".join(c if c.isprintable() else " " for c in line), markup=False)
 
 
 def run(console: Console, item: Mapping[str, Any]) -> None:

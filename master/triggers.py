@@ -10,19 +10,16 @@ import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from master.pipeline import EventKind
-from master.run_model import RunContext
-
-T = TypeVar("T")
+from master.run_model import HELD, RunContext
 
 SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\Z")
 NO_SHA = re.compile(r"0{40}(0{24})?\Z")
 _REF = re.compile(r"refs/[^\x00-\x20\x7f\ud800-\udfff~^:?*\[\\]+\Z")
 _LONGEST_REF = 255  #: what the tables hold
 _HIGHEST = 2**31 - 1  #: likewise
-PULL_REQUEST_ACTIONS = ("opened", "reopened", "synchronize")
 
 
 class InvalidEvent(Exception):
@@ -161,8 +158,8 @@ def _held(event: Event, rules: Rules) -> str:
     if event.kind is not EventKind.PULL_REQUEST or rules.vouched is None or event.association in rules.vouched:
         return ""
     author = event.author or "its author"
-    known = f"{author} is {event.association}" if event.association else f"what {author} is to it is not known"
-    return f"waits for a maintainer to approve commit {event.head[:12]}: {known} here"
+    known = f"{author} is {event.association} here" if event.association else f"GitHub has not said who {author} is"
+    return f"{HELD} (/ci ok {event.head[:12]}): {known}"
 
 
 def threads(request: RunRequest, *, pull_request: int, other: int) -> int:
@@ -215,85 +212,3 @@ def from_ref(ref: str, head: str, before: str = "", message: str = "", author: s
     else:
         kind, number = (EventKind.TAG if ref.startswith("refs/tags/") else EventKind.PUSH), 0
     return Event(kind=kind, ref=ref, head=head, before=before, pull_request=number, message=message, author=author)
-
-
-def from_github(name: str, payload: Mapping[str, Any]) -> Event | Ignored:
-    """The event in a GitHub webhook's payload (https://docs.github.com/webhooks/webhook-events-and-payloads).
-
-    Raises:
-        InvalidEvent: a field that GitHub always sends is missing or of another type.
-    """
-    if not isinstance(payload, Mapping):
-        raise InvalidEvent("the payload is no JSON object")
-    if name == "push":
-        return _github_push(payload)
-    if name == "pull_request":
-        return _github_pull_request(payload)
-    return Ignored(f"{name} events start no run")
-
-
-def _github_push(payload: Mapping[str, Any]) -> Event:
-    ref = _field(payload, str, "ref")
-    commit = _optional(payload, "head_commit")
-    return Event(
-        kind=EventKind.TAG if ref.startswith("refs/tags/") else EventKind.PUSH,
-        ref=ref,
-        # an annotated tag's ``after`` is the tag object; its head_commit is the commit
-        head=str(commit.get("id") or _field(payload, str, "after")),
-        before="" if NO_SHA.match(_field(payload, str, "before")) else _field(payload, str, "before"),
-        message=str(commit.get("message") or "").strip(),
-        author=str(_optional(commit, "author").get("name") or ""),
-        changed_files=_pushed_files(payload),
-    )
-
-
-def _pushed_files(payload: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The files of a push, when the payload is sure to list them all: it carries at most 20 commits' worth
-    of detail reliably, 3000 files of a commit, and none for a forced push or a new branch."""
-    commits = payload.get("commits") or []
-    if not isinstance(commits, list):
-        raise InvalidEvent(f"commits: expected list, found {type(commits).__name__}")
-    if payload.get("forced") or payload.get("created") or not 0 < len(commits) < 20:
-        return None
-    found: set[str] = set()
-    for commit in commits:
-        files = [f for kind in ("added", "modified", "removed") for f in _field(commit, list, kind)]
-        if not all(isinstance(file, str) for file in files):
-            raise InvalidEvent("commits: expected names of files, found something else")
-        if len(files) >= 3000:
-            return None
-        found.update(files)
-    return tuple(sorted(found))
-
-
-def _github_pull_request(payload: Mapping[str, Any]) -> Event | Ignored:
-    action = _field(payload, str, "action")
-    if action not in PULL_REQUEST_ACTIONS:
-        return Ignored(f"pull_request {action} starts no run (only {', '.join(PULL_REQUEST_ACTIONS)})")
-    number = _field(payload, int, "number")
-    return Event(
-        kind=EventKind.PULL_REQUEST,
-        ref=f"refs/pull/{number}/head",
-        head=_field(payload, str, "pull_request", "head", "sha"),
-        base=_field(payload, str, "pull_request", "base", "sha"),
-        base_ref=_field(payload, str, "pull_request", "base", "ref"),
-        before=str(payload.get("before") or ""),
-        pull_request=number,
-        message=str(payload["pull_request"].get("title") or ""),
-        author=str(_optional(payload["pull_request"], "user").get("login") or ""),
-        association=str(payload["pull_request"].get("author_association") or ""),
-    )
-
-
-def _field(payload: Mapping[str, Any], kind: type[T], *path: str) -> T:
-    value: Any = payload
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InvalidEvent(f"{'.'.join(path)}: expected {kind.__name__}, found {type(value).__name__}")
-    return value
-
-
-def _optional(payload: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """An object that may be missing or null: empty then."""
-    return {} if payload.get(key) is None else _field(payload, Mapping, key)  # type: ignore[type-abstract]

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from master.pipeline import Limits, Stage
 from master.settings import Settings
 from steps.classify import FailureClass, Limit, OutputReader, Verdict
+from steps.token import StageToken
 from workers.sizes import size_text
 
 # attributes of a build
@@ -38,24 +39,32 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
 @implementer(IRenderable)
 class StageEnvironment(ComparableMixin):
     """A stage's variables for one build: the settings' with ``{workspace}`` filled in, its number of threads, and, in a
-    trusted run only, its secrets under their names in capitals (``deploy-key`` is ``DEPLOY_KEY``)."""
+    trusted run only, its secrets under their names in capitals (``deploy-key`` is ``DEPLOY_KEY``) and its token."""
 
-    compare_attrs = ("templates", "more", "secrets")
+    compare_attrs = ("templates", "more", "secrets", "token")
 
     def __init__(
-        self, templates: Mapping[str, str], more: Mapping[str, str] | None = None, secrets: Collection[str] = ()
+        self,
+        templates: Mapping[str, str],
+        more: Mapping[str, str] | None = None,
+        secrets: Collection[str] = (),
+        token: StageToken | None = None,
     ) -> None:
         self.templates = dict(templates)
         self.more = dict(more or {})
         self.secrets = tuple(secrets)
+        self.token = token
 
     async def with_secrets(self, properties: Any) -> dict[str, str]:
         """Rendered by Buildbot, which then strikes their values out of every log."""
+        plain = self.plain(properties)
         values = {variable_of(name): await properties.render(Secret(name)) for name in self.secrets}
-        return {**self.plain(properties), **values}
+        if self.token:
+            values |= await self.token.variables(properties, plain)
+        return {**plain, **values}
 
     def getRenderingFor(self, properties: Any) -> Any:
-        if self.secrets and properties.getProperty("trusted") is True:
+        if (self.secrets or self.token) and properties.getProperty("trusted") is True:
             return defer.ensureDeferred(self.with_secrets(properties))
         return self.plain(properties)
 
@@ -95,7 +104,9 @@ class Frame:
     def of(cls, stage: Stage, settings: Settings) -> Frame:
         return cls(
             environment=StageEnvironment(
-                settings.environment_for(stage.name, workspace=_WORKSPACE), secrets=stage.secrets
+                settings.environment_for(stage.name, workspace=_WORKSPACE),
+                secrets=stage.secrets,
+                token=StageToken.of(settings, stage.name),
             ),
             silence_timeout=stage.silence_timeout,
             timeout=stage.timeout,
@@ -107,7 +118,7 @@ class Frame:
     def with_environment(self, more: Mapping[str, str]) -> Frame:
         """The same with further variables, which nothing overrides."""
         own = self.environment
-        return replace(self, environment=StageEnvironment(own.templates, {**own.more, **more}, own.secrets))
+        return replace(self, environment=StageEnvironment(own.templates, {**own.more, **more}, own.secrets, own.token))
 
     def outcome(self) -> dict[str, bool]:
         """How a failed step counts. A stage that may fail halts just the same, and its build ends with warnings."""

@@ -17,6 +17,7 @@ from buildbot.process.properties import Properties
 from buildbot.util import flatten
 from pydantic import BaseModel, ConfigDict
 
+from master.settings_tokens import VARIABLE
 from steps.build_linux import WheelCommand
 from steps.command import Command, StageEnvironment, limited, variable_of
 from steps.download import DownloadArtifacts
@@ -105,7 +106,10 @@ async def _rendered(step: Any, known: Properties, marks: Mapping[str, str]) -> S
     wheel = None
     if isinstance(step, WheelCommand):
         wheel = LeavesWheel(folder=step.folder, repaired=step.repaired, tag=step.wanted_tag(known))
-    hidden = environment.secrets if known.getProperty("trusted") is True else ()
+    trusted = known.getProperty("trusted") is True
+    hidden = {variable_of(name): name for name in environment.secrets} if trusted else {}
+    if environment.token and trusted:
+        hidden[VARIABLE] = environment.token.secret
     return StepRecipe(
         name=step.name,
         argv=tuple(_text(str(word), marks) for word in argv),
@@ -115,7 +119,7 @@ async def _rendered(step: Any, known: Properties, marks: Mapping[str, str]) -> S
         silence_timeout=step.timeout,
         timeout=step.maxTime,
         log=step.bounds.log,
-        secrets={variable_of(name): name for name in hidden},
+        secrets=hidden,
         wheel=wheel,
         tests=PassesTests(report=REPORT, minimum=step.minimum) if isinstance(step, Pytest) else None,
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from buildbot.process.buildstep import BuildStep
-from buildbot.process.results import FAILURE, SUCCESS
+from buildbot.process.results import CANCELLED, FAILURE, SUCCESS
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion
 from twisted.internet import threads
@@ -16,8 +18,9 @@ from master import wheel_manifests
 from master.artifacts.store import Store, StoreBroken
 from master.database import releases, store
 from master.database.records import Artifact, AttemptRow
+from master.github.failures import GitHubError, GitHubRefused
 from master.release_notes import BadTemplate, BuiltWheel, MissingPlatform, notes, shipped_template
-from master.releases import Asset, Release, ReleaseRefused, ReleaseTarget
+from master.releases import Asset, Release, ReleaseRefused, ReleaseStopped, ReleaseTarget
 from master.run_model import latest_attempts
 from master.wheel_manifests import WheelManifest
 from steps.classify import FailureClass
@@ -61,6 +64,11 @@ class PublishRelease(BuildStep):
         self.store = store
         self.manifests = manifests
         self.template = template
+        self._stop = threading.Event()
+
+    def interrupt(self, reason: Any) -> Any:
+        self._stop.set()
+        return super().interrupt(reason)
 
     async def run(self) -> int:
         run_id, tag = self.getProperty("run_id"), self.getProperty("tag")
@@ -69,8 +77,12 @@ class PublishRelease(BuildStep):
         try:
             release, said = await threads.deferToThread(self.publish, tag, found, attempts)
             await self.addCompleteLog("notes", release.notes)
-        except (ReleaseRefused, StoreBroken, OSError) as error:
-            kind = FailureClass.CODE if isinstance(error, ReleaseRefused) else FailureClass.INFRASTRUCTURE
+        except ReleaseStopped:
+            self.descriptionDone = ["stopped before anything was public"]
+            return int(CANCELLED)
+        except (ReleaseRefused, GitHubError, StoreBroken, OSError) as error:
+            ours = isinstance(error, ReleaseRefused | GitHubRefused)
+            kind = FailureClass.CODE if ours else FailureClass.INFRASTRUCTURE
             self.setProperty("failure_class", kind.value, self.name)
             self.setProperty("failure_reason", str(error), self.name)
             self.descriptionDone = [str(error)]
@@ -87,7 +99,7 @@ class PublishRelease(BuildStep):
         """The release, and where it is public. Blocking."""
         with contextlib.ExitStack() as held:
             release = self.gather(tag, found, attempts, lambda path: held.enter_context(self.store.local(path)))
-            return release, self.target.publish(release)
+            return release, self.target.publish(release, self._stop)
 
     def gather(self, tag: str, found: Found, attempts: Sequence[AttemptRow], local: Callable[[str], Path]) -> Release:
         """The release that this run has built; ``local`` gives an artifact's file. Blocking: reads the manifests.

@@ -24,7 +24,7 @@ _ENDED = [state.value for state in State if state.ended]
 def receive(connection: sa.Connection, *, key: str, source: str, event: Event, now: float) -> bool:
     """Keep an event until it is looked at. False when this very telling of it is known already."""
     values = {"key": key, "source": source, "received_at": now, "event": event.to_json(), "state": "new"}
-    return _insert_new(connection, inbox, values, "key") is not None
+    return insert_new(connection, inbox, values, "key") is not None
 
 
 def unread(connection: sa.Connection) -> list[tuple[int, str, Event | InvalidEvent]]:
@@ -167,7 +167,7 @@ def add_attempts(connection: sa.Connection, run_id: int, created: Sequence[Creat
             "created_at": now,
             "not_before": create.not_before,
         }
-        added += _insert_new(connection, stage_attempts, values, "run_id", "stage", "variant", "number") is not None
+        added += insert_new(connection, stage_attempts, values, "run_id", "stage", "variant", "number") is not None
     return added
 
 
@@ -269,7 +269,7 @@ def notes(connection: sa.Connection, run_id: int) -> list[tuple[float, str]]:
     return [(row.at, row.text) for row in connection.execute(query)]
 
 
-def _insert_new(connection: sa.Connection, table: sa.Table, values: Mapping[str, Any], *unique: str) -> int | None:
+def insert_new(connection: sa.Connection, table: sa.Table, values: Mapping[str, Any], *unique: str) -> int | None:
     """Insert a row unless its unique columns are taken; the new row's id, or ``None``."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table).values(**values).on_conflict_do_nothing(index_elements=list(unique))

@@ -163,8 +163,10 @@ deliveries = sa.Table(  # what GitHub has delivered, kept before it was told so
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("delivery", sa.String(64), nullable=False, unique=True),  # GitHub's own number of it
     sa.Column("name", sa.String(64), nullable=False),  # of the event: push, issue_comment …
-    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False, index=True),
     sa.Column("payload", sa.JSON(none_as_null=True)),  # null once it was acted upon
+    sa.Column("subject", sa.String(255), nullable=False, server_default="", index=True),  # a ref, "pull 7"
+    sa.Column("happened_at", sa.Float, nullable=False, server_default="0"),  # by GitHub's clock, of what took effect
     sa.Column("state", sa.String(16), nullable=False, index=True),  # new, done, ignored, refused
     sa.Column("outcome", Prose, nullable=False, server_default=""),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),

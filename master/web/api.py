@@ -6,6 +6,7 @@
     GET  runs/ID/attempts/ATTEMPT/failure         where it failed: class, step, the log around the first error
     GET  runs/ID/stages/STAGE/recipe?variant=     the stage's commands, to do it again elsewhere
     GET  releases                                 what was released, newest first
+    POST runs/ID/approve                          {"head": SHA}: lets a stranger's pull request run, at this commit
     POST runs/ID/cancel                           {}
     POST runs/ID/repeat                           {"stage": NAME}, or "" for all that did not end well
     POST releases/TAG/yank                        {"reason": TEXT}: installers pass it by (PEP 592)
@@ -37,6 +38,7 @@ from master.pipeline import State
 from master.recipe import NoRecipe, Wanted, recipe
 from master.repetition import Refused
 from master.scheduler import NAME as SCHEDULER
+from master.triggers import SHA
 from master.web import authority, views
 from master.web.artifacts import artifact
 from master.web.excerpt import failure_page, failure_without_log
@@ -95,6 +97,8 @@ class Api(Resource):
                 return await self._read(request, self._failure, _id(run), _id(attempt))
             case ["runs", run, "stages", stage, "recipe"]:
                 return await self._read(request, self._recipe, _id(run), stage)
+            case ["runs", run, "approve"]:
+                return await self._order_about_run(request, "approve", self._approve, _id(run))
             case ["runs", run, "cancel"]:
                 return await self._order_about_run(request, "cancel", self._cancel, _id(run))
             case ["runs", run, "repeat"]:
@@ -190,6 +194,17 @@ class Api(Resource):
             return await give(run, order, user)
 
         return await self._order(request, ("runs", str(run_id)), action, given)
+
+    async def _approve(self, run: RunRow, order: views.Json, user: str) -> views.Json:
+        only(order, "head")
+        head = order.get("head")
+        if not isinstance(head, str) or not SHA.match(head):
+            raise Failed(http.BAD_REQUEST, "head: expected the whole SHA of the commit that is approved")
+        try:
+            await self._scheduler.approve(run.id, head, user)
+        except Refused as refused:
+            raise Failed(http.CONFLICT, str(refused)) from None
+        return {"run": run.id, "approved": user}
 
     async def _cancel(self, run: RunRow, order: views.Json, user: str) -> views.Json:
         only(order)

@@ -33,9 +33,9 @@ async def assert_may_control(master: Any, request: Request, endpoint: tuple[str,
 
 
 async def may_control(master: Any, request: Request, endpoint: tuple[str, ...]) -> bool:
-    """Whether :func:`assert_may_control` would let this user cancel and repeat."""
+    """Whether :func:`assert_may_control` would let this user cancel, repeat and approve."""
     try:
-        for action in ("cancel", "repeat"):
+        for action in ("cancel", "repeat", "approve"):
             await assert_may_control(master, request, endpoint, action)
     except Forbidden:
         return False

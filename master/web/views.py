@@ -80,6 +80,8 @@ def _run(run: RunRow) -> Json:
         "result": run.result,
         "result_reason": run.result_reason,
         "cancelled": run.cancelled,
+        "held": run.held,
+        "approved": run.approved,
     }
 
 

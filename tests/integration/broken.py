@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
+from twisted.internet import defer
 
 from master import acceptance
-from master.database import store
+from master.database import deliveries, store
 from master.database.tables import uploads
 from master.fleet import Gate
+from master.github.deliveries import Deliveries
 from master.handover import Handover
 from master.inbox import Inbox
 from master.outcome import Outcome, RequestFacts
@@ -82,9 +84,9 @@ class _Everything(set[int]):
 def _publishes_again() -> None:
     publish = FolderTarget.publish
 
-    def again(self: FolderTarget, release: Any) -> str:
+    def again(self: FolderTarget, release: Any, stop: Any) -> str:
         shutil.rmtree(self.folder / release.tag, ignore_errors=True)
-        return publish(self, release)
+        return publish(self, release, stop)
 
     FolderTarget.publish = again  # type: ignore[method-assign]
 
@@ -102,6 +104,21 @@ def _tries_again_what_a_kill_interrupted() -> None:
     Reconciler.count_lost = counts  # type: ignore[method-assign]
 
 
+def _answers_before_it_keeps() -> None:
+    """GitHub has its 2xx, and what it delivered is in memory."""
+    keep = Deliveries.keep
+
+    async def promise(self: Deliveries, **what: Any) -> bool:
+        self.master.reactor.callLater(1.0, lambda: defer.ensureDeferred(keep(self, **what)))
+        return True
+
+    Deliveries.keep = promise  # type: ignore[method-assign]
+
+
+def _believes_what_comes_late() -> None:
+    deliveries.newer = lambda *_arguments: ""
+
+
 BROKEN: dict[str, Callable[[], None]] = {
     "forgets to adopt by external id": _forgets_to_adopt,
     "runs finished builds again": _trusts_the_request,
@@ -113,4 +130,6 @@ BROKEN: dict[str, Callable[[], None]] = {
     "publishes again": _publishes_again,
     "forgets live runs": _forgets_live_runs,
     "repeats what a kill interrupted": _tries_again_what_a_kill_interrupted,
+    "answers before it keeps": _answers_before_it_keeps,
+    "believes what comes late": _believes_what_comes_late,
 }

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from github_double import GitHubDouble
 from pipelines import TRUST, pipeline, workers
+from prism import Prism
 from rig import MakeRig, Rig, make_template
 from s3_server import S3Server
 
@@ -27,6 +29,32 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def github_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitHubDouble]:
+    double = GitHubDouble(tmp_path_factory.mktemp("github"))
+    double.start()
+    yield double
+    double.stop()
+
+
+@pytest.fixture
+def github(github_process: GitHubDouble) -> GitHubDouble:
+    """A GitHub that knows the repository ``acme/sample`` and nothing of earlier tests."""
+    github_process.forget()
+    return github_process
+
+
+@pytest.fixture(scope="session")
+def prism(github_process: GitHubDouble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prism]:
+    """In front of the double: what both sides say must be as GitHub describes it. For tests of the group ``prism``."""
+    server = Prism(tmp_path_factory.mktemp("prism"), github_process.url)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @contextlib.contextmanager

@@ -24,8 +24,10 @@ from buildbot.process.builder import Builder
 from buildbot.process.results import CANCELLED
 from twisted.internet import defer, reactor, task
 
-from master import poller, scheduler
+from master import backlog, poller
 from master.database import store
+from master.github.deliveries import Deliveries
+from master.github.effects import Effects
 from master.handover import Handover
 from master.inbox import Inbox
 from master.pipeline import State
@@ -50,7 +52,7 @@ def arm(orders_file: str) -> None:
     _label_builds()
     if broken := json.loads(orders.read_text()).get("broken"):
         runpy.run_path(str(Path(__file__).with_name("broken.py")))["BROKEN"][broken]()
-    for name, place in WINDOWS.items():
+    for name, place in (WINDOWS | DELIVERY_WINDOWS).items():
         place(functools.partial(_wanted, orders, name), functools.partial(_die, orders))
     for name, (owner, method) in PAUSES.items():
         _pause(owner, method, functools.partial(_wanted, orders, name), orders)
@@ -249,7 +251,14 @@ WINDOWS: dict[str, Place] = {
     "release accepted / summary not queued": before(Reconciler, "do", action(Enqueue, stage="summary")),
     "summary queued / buildset not added": before(Handover, "add_buildset", of_stage("summary")),
     "summary accepted / run not ended": before(Reconciler, "do", action(End)),
-    "rebuild asked for / no attempt made": late(scheduler, "repeat_run"),
-    "attempt made / rebuild's request not cancelled": after(scheduler, "repeat_run"),
-    "wish to repeat written / not acted on": after(scheduler, "repeat_run"),
+    "rebuild asked for / no attempt made": late(backlog, "repeat_run"),
+    "attempt made / rebuild's request not cancelled": after(backlog, "repeat_run"),
+    "wish to repeat written / not acted on": after(backlog, "repeat_run"),
+}
+
+#: The same, on the way from a webhook to its run: see ``test_github_events.py``.
+DELIVERY_WINDOWS: dict[str, Place] = {
+    "delivery kept / GitHub not answered": after(Deliveries, "keep"),
+    "GitHub answered / delivery not acted upon": before(Effects, "of"),
+    "delivery's event in the inbox / delivery not closed": after(Effects, "of"),
 }

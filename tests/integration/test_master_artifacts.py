@@ -37,9 +37,15 @@ def test_a_stage_fetches_what_an_earlier_one_has_left(make_rig: MakeRig) -> None
     assert run["result"] == "success", rig.state()
     (row,) = rig.rows("select * from artifacts where name = ?", WHEEL)
     assert (rig.folder / "got").read_text().split()[0] == row["sha256"]
-    listed = httpx.get(f"http://127.0.0.1:{rig.artifacts_port}/runs/{run['id']}/artifacts", trust_env=False).json()
-    assert sorted(one["name"] for one in listed["artifacts"]) == [WHEEL, WHEEL.replace("_a", "_b")]
+    assert [one["name"] for one in listed(rig, run["id"])] == [WHEEL, WHEEL.replace("_a", "_b")]
     _the_token_is_nowhere(rig, rig.attempt(run["id"], "build-a")["build_id"])
+
+
+def listed(rig: Rig, run: int) -> list[dict[str, Any]]:
+    """What the artifact process tells readers of a run, by name."""
+    answer = httpx.get(f"http://127.0.0.1:{rig.artifacts_port}/runs/{run}/artifacts", trust_env=False)
+    found: list[dict[str, Any]] = answer.json()["artifacts"]
+    return sorted(found, key=lambda one: str(one["name"]))
 
 
 def _the_token_is_nowhere(rig: Rig, build: int) -> None:
@@ -100,7 +106,10 @@ def test_sigkill_of_worker_or_master_in_an_upload(slow: tuple[Rig, Proxy], who: 
     rig, between = slow
     pushed = rig.push()
     rig.wait(between.waiting.is_set, "an upload is under way")
+    (attempt,) = rig.attempts(rig.run(pushed)["id"], "build-a")
     rig.kill(who)
+    one_is_whole_and_one_half_there = listed(rig, attempt["run_id"])
+    assert "build-a" not in {one["stage"] for one in one_is_whole_and_one_half_there}
     let_go(between)
     if who == "master":
         rig.start_master()
@@ -118,9 +127,11 @@ def test_sigkill_of_worker_or_master_in_an_upload(slow: tuple[Rig, Proxy], who: 
 
 
 def _everything_listed_is_right(rig: Rig, build: int) -> None:
-    query = "select a.* from artifacts a join stage_attempts s on s.id = a.attempt_id where s.build_id = ?"
+    query = "select a.*, s.run_id from artifacts a join stage_attempts s on s.id = a.attempt_id where s.build_id = ?"
     rows = rig.rows(query, build)
-    assert {row["name"] for row in rows} == {"build_a.bin", WHEEL}
+    assert sorted(row["name"] for row in rows) == sorted(["build_a.bin", WHEEL])
+    told = [one for one in listed(rig, rows[0]["run_id"]) if one["stage"] == "build-a"]
+    assert [(one["name"], one["sha256"]) for one in told] == sorted((row["name"], row["sha256"]) for row in rows)
     for row in rows:
         content = (rig.site.basedir / "artifacts" / row["path"]).read_bytes()
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (row["sha256"], row["size"])

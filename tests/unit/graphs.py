@@ -8,10 +8,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from master.pipeline import EventKind, Pipeline, Requires, Stage
-from master.run_model import RunContext
+from master.run_model import HELD, RunContext
 
 NOW = 1_700_000_000.0
 PUSH, PULL_REQUEST, TAG, MANUAL = EventKind.PUSH, EventKind.PULL_REQUEST, EventKind.TAG, EventKind.MANUAL
+STRANGER = f"{HELD} (/ci ok 1a2b3c4d5e6f): ann is NONE here"
 GATES = ("docker", "build-linux", "build-windows", "release")  #: the document's stages that fail the pipeline
 
 
@@ -72,6 +73,12 @@ def contexts(draw: st.DrawFn) -> RunContext:
     kind = draw(st.sampled_from((acts_as, MANUAL)))
     changed = draw(st.none() | st.lists(st.sampled_from(("src/a.cc", "docs/a.md")), unique=True).map(tuple))
     return context(acts_as, kind, publish=acts_as is not PULL_REQUEST and draw(st.booleans()), changed_files=changed)
+
+
+@st.composite
+def held(draw: st.DrawFn) -> RunContext:
+    """A stranger's pull request."""
+    return replace(context(PULL_REQUEST, held=STRANGER), changed_files=draw(contexts()).changed_files)
 
 
 @st.composite

@@ -3,7 +3,6 @@ any order, crashes between any two actions, and notes each rule of the design th
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +11,7 @@ from graphs import NOW, PULL_REQUEST, StubFleet
 from master.decisions import decide, skip_reason
 from master.pipeline import Pipeline, Stage, State
 from master.run_model import (
+    HELD,
     Action,
     Attempt,
     Create,
@@ -48,6 +48,7 @@ class Simulation:
     repeated: int = 0  #: how often somebody asked to run it again
     settled: set[Slot] = field(default_factory=set)  #: what had ended when the settings changed
     reconfigured: bool = False
+    approved_at: float = 0.0
     broken: dict[str, str] = field(default_factory=dict)
 
     def ask(self) -> list[Action]:
@@ -60,6 +61,11 @@ class Simulation:
 
     def carry(self, crash_after: int | None = None) -> None:
         """Do all that can be done now, or the first few actions only when the master is killed there."""
+        self.carry_on(crash_after)
+        if crash_after is None:
+            self.check_told()
+
+    def carry_on(self, crash_after: int | None) -> None:
         for _ in range(200):
             actions = self.ask() if self.ended is None else []
             if crash_after is not None:
@@ -93,12 +99,15 @@ class Simulation:
             case Explain(slot=slot) if self.lives(slot):
                 return self.write(slot, reason=action.reason)
             case Settle(slot=slot) if self.lives(slot):
+                self.check_held(action)
                 return self.end(slot, action.state, action.reason, retryable=False)
             case Withdraw(slot=slot) if self.lives(slot):
                 self.check_reason(slot, State.CANCELLED, action.reason)
                 return self.write(slot, withdrawn=True, reason=action.reason)
             case End() if not again:
                 self.check_end(action)
+                if self.held:
+                    self.breaks("held", "the run ends while it waits for approval")
                 self.ended = action
                 return True
         return False
@@ -124,6 +133,14 @@ class Simulation:
         """The settings change; what has ended stays as it is."""
         self.pipeline, self.reconfigured = pipeline, True
         self.settled = {slot for slot, attempt in self.attempts.items() if attempt.state.ended}
+
+    @property
+    def held(self) -> bool:
+        return bool(self.context.held) and not self.context.cancelled
+
+    def approve(self) -> None:
+        """A maintainer approves its commit."""
+        self.context, self.approved_at = replace(self.context, held=""), self.now
 
     def cancel(self, reason: str = "no longer wanted") -> None:
         self.context = replace(self.context, cancelled=reason)
@@ -193,6 +210,23 @@ class Simulation:
             self.breaks("secrets", f"{slot} would see secrets")
         if self.context.cancelled and not stage.always:
             self.breaks("cancelled", f"{slot} starts in a cancelled run")
+        if self.context.held:
+            self.breaks("held", f"{slot} starts, and nobody has approved it")
+
+    def check_held(self, settle: Settle) -> None:
+        """Only what would be skipped anyway ends while a run is held, and patience is not spent on it."""
+        removed = settle.state is State.CANCELLED and "removed" in settle.reason
+        if self.held and settle.state is not State.SKIPPED and not removed:
+            self.breaks("held", f"{settle.slot} ends as {settle.state} while the run waits for approval")
+        patience = self.now - self.approved_at
+        if "(queue_timeout)" in settle.reason and patience < self.stage(settle.slot).queue_timeout:
+            self.breaks("held", f"{settle.slot} has waited for a worker before the run was approved")
+
+    def check_told(self) -> None:
+        """What waits for approval says so, and nothing else does."""
+        for slot, attempt in self.attempts.items():
+            if self.ended is None and self.lives(slot) and attempt.reason.startswith(HELD) is not self.held:
+                self.breaks("reasons", f"{slot} says {attempt.reason!r}, and held is {self.held}")
 
     def check_reason(self, slot: Slot, state: State, reason: str) -> None:
         if state in UNSAID and not reason:
@@ -219,93 +253,9 @@ class Simulation:
         removed = attempt.state is State.CANCELLED and "removed" in attempt.reason
         policy = attempt.state is State.SKIPPED and stage.no_worker == "skip" and "no worker" in attempt.reason
         unwanted = attempt.state is State.SKIPPED and attempt.reason == skip_reason(self.pipeline, stage, self.context)
-        if not (ran or removed or policy or unwanted or attempt.slot in self.settled):
+        stranger = attempt.state is State.CANCELLED and bool(self.context.held)
+        if not (ran or removed or policy or unwanted or stranger or attempt.slot in self.settled):
             self.breaks("always", f"{stage.name} {attempt.past} although it always runs")
 
     def stage(self, slot: Slot) -> Stage:
         return self.pipeline[slot.stage]
-
-
-@dataclass
-class Choices:
-    """What happens next, as a list of numbers; once it is used up, the first (usual) thing does."""
-
-    numbers: list[int]
-
-    def __call__(self, count: int) -> int:
-        return (self.numbers.pop(0) if self.numbers else 0) % count
-
-
-def play(run: Simulation, choose: Choices, afterwards: Sequence[Pipeline] = ()) -> Simulation:
-    """Let things happen until the run has ended; ``afterwards`` are reconfigurations on the way."""
-    later = list(afterwards)
-    for _ in range(1000):
-        run.carry(crash_after=(None, None, None, 0, 1, 2)[choose(6)])
-        if run.ended is not None or run.broken:
-            return run
-        live = run.live()
-        if not live:
-            run.now += (3600.0, 1.0, 30.0)[choose(3)]
-        event = choose(20)
-        if event == 1 and later:
-            run.reconfigure(later.pop(0))
-        elif event == 2 and not run.context.cancelled:
-            run.cancel()
-        elif event == 3:
-            name = run.pipeline.names()[choose(len(run.pipeline.stages))]
-            if run.fleet.reasons.pop(name, "") == "":
-                run.fleet.reasons[name] = "no worker is configured for it"
-        elif event == 4:
-            name = run.pipeline.names()[choose(len(run.pipeline.stages))]
-            run.fleet.seen[name] = run.now
-        elif event == 5:
-            run.now += 60.0
-        elif live:
-            something_happens(run, live[choose(len(live))], choose)
-    run.breaks("ends", "the run never ends")
-    return run
-
-
-def something_happens(run: Simulation, slot: Slot, choose: Choices) -> None:
-    """A build starts, or ends in any way."""
-    attempt = run.attempts[slot]
-    if attempt.withdrawn and choose(3):
-        run.end(slot, State.CANCELLED, attempt.reason)
-    elif attempt.state is State.QUEUED and choose(8) != 7:
-        run.write(slot, state=State.RUNNING)
-    else:
-        fate = choose(8)
-        ends = (State.SUCCESS, State.SUCCESS, State.WARNINGS, State.FAILURE)
-        if fate < len(ends):
-            run.end(slot, ends[fate])
-        elif fate == 4:
-            run.stop(slot)
-        elif fate == 5 and attempt.state is State.RUNNING:
-            run.write(slot, state=State.QUEUED, waiting_since=run.now)  # lost with its worker; Buildbot queues it again
-        else:
-            run.end(slot, State.INFRASTRUCTURE, "disk full", retryable=fate != 7)
-
-
-def finish(run: Simulation, fates: dict[str, State] | None = None, reason: str = "said so") -> Simulation:
-    """Carry the run to its end; each stage ends as given, once (no infrastructure failure is worth a repetition)."""
-    for _ in range(20):
-        run.carry()
-        if run.ended is not None:
-            return run
-        for slot in run.live():
-            state = (fates or {}).get(slot.stage, State.SUCCESS)
-            run.end(slot, state, "" if state in (State.SUCCESS, State.WARNINGS) else reason, retryable=False)
-    raise AssertionError(f"the run does not end: {run.states()}")
-
-
-def fated(pipeline: Pipeline, context: RunContext, seed: int, decide: Decide = decide) -> Simulation:
-    """A run in which each attempt's fate is a matter of its slot alone; ``other`` always succeeds."""
-    fates = (State.SUCCESS, State.SUCCESS, State.WARNINGS, State.FAILURE, State.INFRASTRUCTURE)
-    run = Simulation(pipeline, context, decide=decide)
-    while run.ended is None and not run.broken:
-        run.carry()
-        for slot in run.queued():
-            fate = zlib.crc32(f"{slot}{seed}".encode()) % len(fates)
-            run.end(slot, State.SUCCESS if slot.stage == "other" else fates[fate])
-        run.now += 600.0
-    return run

@@ -139,6 +139,27 @@ def test_a_table_that_the_stages_steps_never_read_is_an_error(text: str, key: st
     assert readers in the(checked(text), key).allowed
 
 
+RELEASE = '[stages.release]\nneeds = ["test"]\n[stages.release.target]\nkind = "github"\n'
+GITHUB = '[github]\nrepository = "acme/sample"\naccess = "{}"\napp_id = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "found"),
+    [
+        (RELEASE, "stages.release.target.kind", "no [github]"),
+        (RELEASE + GITHUB.format("none"), "stages.release.target.kind", 'github.access = "none"'),
+        (RELEASE + 'folder = "x"\n' + GITHUB.format("app"), "stages.release.target.folder", "x"),
+    ],
+)
+def test_a_release_on_github_needs_access_and_no_folder(text: str, key: str, found: str) -> None:
+    assert the(checked(text), key).found == found
+
+
+@pytest.mark.parametrize("access", ["app", "token"])
+def test_a_release_on_github_with_access_is_well(access: str) -> None:
+    assert not [key for key in keys(checked(RELEASE + GITHUB.format(access))) if "target" in key]
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [

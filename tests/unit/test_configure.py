@@ -9,9 +9,11 @@ import pytest
 from settings_sample import MINIMAL
 
 from master.configure import configure
-from master.errors import UserError
+from master.errors import SecretUnreadable, UserError
+from master.launch import prepare
 from master.places import ADMIN_PASSWORD, SECRETS, SETTINGS, password_name
 from master.secret_files import ensure
+from master.settings_github import WEBHOOK_SECRET
 
 
 @pytest.fixture
@@ -64,3 +66,35 @@ def test_a_secret_that_is_made_by_many_at_once_is_one_and_whole(tmp_path: Path) 
         list(pool.map(lambda _: ensure(tmp_path / "secrets", "one"), range(200)))
     assert len((tmp_path / "secrets" / "one").read_text()) > 30
     assert [file.name for file in (tmp_path / "secrets").iterdir()] == ["one"]
+
+
+def test_without_settings_of_github_there_is_no_webhook(basedir: Path) -> None:
+    assert "change_hook_dialects" not in configure(basedir)["www"]
+
+
+def test_a_webhook_wants_its_secret(basedir: Path) -> None:
+    (basedir / SETTINGS).write_text(MINIMAL + '[github]\nrepository = "o/r"\n')
+    with pytest.raises(SecretUnreadable, match=WEBHOOK_SECRET):
+        configure(basedir)
+    file = basedir / SECRETS / WEBHOOK_SECRET
+    file.touch(mode=0o600)
+    with pytest.raises(SecretUnreadable, match="is empty"):
+        configure(basedir)
+    file.write_text("shared\n")
+    assert set(configure(basedir)["www"]["change_hook_dialects"]) == {"github"}
+
+
+def test_a_webhook_that_is_switched_off_wants_none(basedir: Path) -> None:
+    (basedir / SETTINGS).write_text(MINIMAL + '[github]\nrepository = "o/r"\nwebhook = false\n')
+    assert "change_hook_dialects" not in configure(basedir)["www"]
+
+
+def test_preparing_makes_up_the_webhooks_secret_once(tmp_path: Path) -> None:
+    (tmp_path / SETTINGS).write_text(MINIMAL + '[github]\nrepository = "o/r"\n')
+    prepare(tmp_path)
+    file = tmp_path / SECRETS / WEBHOOK_SECRET
+    assert file.stat().st_mode & 0o777 == 0o600
+    made = file.read_text()
+    assert len(made.strip()) >= 32
+    prepare(tmp_path)
+    assert file.read_text() == made

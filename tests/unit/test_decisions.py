@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+from fates import finish
 from graphs import GATES, MANUAL, PULL_REQUEST, PUSH, TAG, StubFleet, context, document, pipeline, stage
-from simulation import Simulation, finish
+from simulation import Simulation
 
 from master.decisions import BACKOFF_S
 from master.pipeline import State

@@ -8,13 +8,27 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
-from graphs import StubFleet, context, document
-from simulation import Choices, Decide, Simulation, fated, play
+from fates import Choices, fated, play
+from graphs import NOW, STRANGER, StubFleet, context, document
+from simulation import Decide, Simulation
 
 import master.decisions
 from master.decisions import _Situation
 from master.pipeline import EventKind, Pipeline, Stage, State
-from master.run_model import Action, Attempt, Create, End, Enqueue, Fleet, RunContext, Settle, Slot
+from master.run_model import (
+    HELD,
+    Action,
+    Attempt,
+    Create,
+    End,
+    Enqueue,
+    Explain,
+    Fleet,
+    RunContext,
+    Settle,
+    Slot,
+    Wait,
+)
 
 
 class IgnoresNeeds(_Situation):
@@ -104,6 +118,46 @@ class IgnoresCancel(_Situation):
         self.context = replace(self.context, cancelled="")
 
 
+class LetsStrangersIn(_Situation):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.context = replace(self.context, held="")
+
+
+class StartsTheCancelledStrangers(_Situation):
+    """Their ``always`` stages, which a second push would then run."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.context.cancelled:
+            self.context = replace(self.context, held="")
+
+
+class GivesUpStrangers(_Situation):
+    def hold(self, stage: Stage, attempt: Attempt) -> Action | None:
+        old = attempt.state is State.PENDING and self.now > NOW
+        return (
+            Settle(slot=attempt.slot, state=State.CANCELLED, reason="too old") if old else super().hold(stage, attempt)
+        )
+
+
+class SpendsPatienceOnStrangers(_Situation):
+    def hold(self, stage: Stage, attempt: Attempt) -> Action | None:
+        found = super().hold(stage, attempt)
+        return Wait(slot=found.slot, reason=found.reason) if isinstance(found, Explain) else found
+
+
+class StillSaysHeld(_Situation):
+    def start(self, stage: Stage, attempt: Attempt) -> Action | None:
+        return None if isinstance(found := super().start(stage, attempt), Explain) else found
+
+
+class EndsTheHeld(_Situation):
+    def actions(self) -> list[Action]:
+        done = all(attempt.state.ended or attempt.reason.startswith(HELD) for attempt in self.attempts)
+        return super().actions() or ([self.end()] if done else [])
+
+
 def broken_decide(situation: type[_Situation]) -> Decide:
     def decide(
         pipeline: Pipeline, context: RunContext, attempts: Sequence[Attempt], fleet: Fleet, now: float
@@ -131,6 +185,12 @@ def broken_decide(situation: type[_Situation]) -> Decide:
         (ChangesItsMind, "idempotent"),
         (CountsFromHere, "bounded"),
         (IgnoresCancel, "cancelled"),
+        (LetsStrangersIn, "held"),
+        (StartsTheCancelledStrangers, "held"),
+        (GivesUpStrangers, "held"),
+        (SpendsPatienceOnStrangers, "held"),
+        (StillSaysHeld, "reasons"),
+        (EndsTheHeld, "held"),
     ],
 )
 def test_a_broken_decision_is_caught(mutant: type[_Situation], rule: str) -> None:
@@ -183,6 +243,8 @@ def rules_broken_by(decide: Decide, until: str = "") -> set[str]:
             build_windows={"when": frozenset(chance.sample(list(EventKind), 2)), "queue_timeout": 600.0},
         )
         manual = context(kind, chance.choice((kind, EventKind.MANUAL)))
+        if manual.kind is EventKind.PULL_REQUEST:
+            manual = replace(manual, held=chance.choice(("", STRANGER)))
         fleet = StubFleet(reasons=chance.choice(({}, {"build-windows": "no worker has msvc"})))
         run = play(Simulation(graph, manual, fleet, decide), Choices([chance.randrange(240) for _ in range(60)]))
         broken.update(run.broken)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphs import contexts, pipelines, rewired, stages
+from fates import Choices, fated, play
+from graphs import contexts, held, pipelines, rewired, stages
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from simulation import UNWELL, Choices, Simulation, fated, play
+from simulation import UNWELL, Simulation
 
 from master.pipeline import EventKind, Pipeline, State
 from master.repetition import Refused, repetition
@@ -18,7 +19,7 @@ quick = settings(deadline=None, max_examples=100, suppress_health_check=[HealthC
 
 
 @quick
-@given(pipeline=pipelines(), context=contexts(), choices=CHOICES)
+@given(pipeline=pipelines(), context=contexts() | held(), choices=CHOICES)
 def test_every_run_keeps_every_rule(pipeline: Pipeline, context: RunContext, choices: list[int]) -> None:
     run = play(Simulation(pipeline, context), Choices(choices))
     assert run.broken == {}
@@ -26,7 +27,7 @@ def test_every_run_keeps_every_rule(pipeline: Pipeline, context: RunContext, cho
 
 
 @quick
-@given(data=st.data(), context=contexts(), choices=CHOICES)
+@given(data=st.data(), context=contexts() | held(), choices=CHOICES)
 def test_every_rule_holds_through_reconfigurations(
     data: st.DataObject, context: RunContext, choices: list[int]
 ) -> None:
@@ -39,7 +40,21 @@ def test_every_rule_holds_through_reconfigurations(
 
 
 @quick
-@given(pipeline=pipelines(), context=contexts(), choices=CHOICES, again=CHOICES)
+@given(data=st.data(), pipeline=pipelines(), context=held(), choices=CHOICES)
+def test_a_held_run_that_nobody_approves_starts_nothing_whatever_happens(
+    data: st.DataObject, pipeline: Pipeline, context: RunContext, choices: list[int]
+) -> None:
+    run = Simulation(pipeline, context)
+    run.approve = lambda: run.cancel("superseded")  # type: ignore[method-assign]
+    play(run, Choices(choices), [data.draw(rewired(pipeline))])
+    assert run.broken == {}
+    assert run.order == []
+    assert run.ended is not None
+    assert run.ended.result is State.CANCELLED
+
+
+@quick
+@given(pipeline=pipelines(), context=contexts() | held(), choices=CHOICES, again=CHOICES)
 def test_a_run_that_is_run_again_keeps_every_rule(
     pipeline: Pipeline, context: RunContext, choices: list[int], again: list[int]
 ) -> None:
@@ -81,7 +96,7 @@ def test_a_stage_that_nobody_needs_changes_nobody_elses_fate(
 
 
 @quick
-@given(pipeline=pipelines(), context=contexts(), choices=CHOICES, kill=st.integers(0, 5))
+@given(pipeline=pipelines(), context=contexts() | held(), choices=CHOICES, kill=st.integers(0, 5))
 def test_a_master_killed_between_any_two_actions_ends_the_run_as_if_it_had_lived(
     pipeline: Pipeline, context: RunContext, choices: list[int], kill: int
 ) -> None:
@@ -91,6 +106,7 @@ def test_a_master_killed_between_any_two_actions_ends_the_run_as_if_it_had_lived
             if crash_after is not None:
                 run.carry(crash_after)
             run.carry()
+            run.approve()
             for slot in run.queued():
                 run.end(slot, (State.SUCCESS, State.FAILURE, State.INFRASTRUCTURE)[fates(3)])
             run.now += 600.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from fates import finish
 from graphs import MANUAL, NOW, PULL_REQUEST, PUSH, TAG, StubFleet, context, document, pipeline, stage
-from simulation import Simulation, finish
+from simulation import Simulation
 
 from master.pipeline import EventKind, Pipeline, Requires, State
 from master.run_model import NOT_USED, End, Slot

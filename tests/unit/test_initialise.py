@@ -10,6 +10,7 @@ import pytest
 from master import initialise as module
 from master.errors import InitialiseFailed
 from master.initialise import initialise
+from master.initialise_github import GitHubAnswers, name_on_github
 from master.settings import Settings, examine
 
 SAMPLE = {
@@ -200,3 +201,79 @@ def test_an_empty_repository_is_told(tmp_path: Path) -> None:
     git(tmp_path / "empty", "init", "--quiet")
     with pytest.raises(InitialiseFailed, match="push a first commit"):
         initialise(str(tmp_path / "empty"), tmp_path / "out.toml")
+
+
+# -- on GitHub
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://github.com/mlc-ai/mlc-llm.git", "mlc-ai/mlc-llm"),
+        ("https://github.com/mlc-ai/mlc-llm/", "mlc-ai/mlc-llm"),
+        ("git@github.com:acme/engine.core.git", "acme/engine.core"),
+        ("ssh://git@GitHub.com:22/acme/engine", "acme/engine"),
+        ("https://github.com.example.org/acme/engine", ""),
+        ("https://gitlab.com/acme/engine", ""),
+        ("https://github.com/acme", ""),
+        ("https://github.com/acme/engine/tree/main", ""),
+        ("/srv/github.com/acme/engine", ""),
+    ],
+)
+def test_a_repository_on_github_is_known_by_its_address(address: str, name: str) -> None:
+    assert name_on_github(address, "https://github.com") == name
+
+
+def test_a_server_of_ones_own_is_known_when_it_is_named() -> None:
+    assert name_on_github("https://git.example.org/acme/engine", "https://git.example.org/") == "acme/engine"
+    assert name_on_github("https://github.com/acme/engine", "https://git.example.org/") == ""
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address on GitHub behind which git finds a repository of this machine."""
+    source = repository(tmp_path / "source", SAMPLE)
+    address = "https://github.com/acme/engine.git"
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{source}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", address)
+    return address
+
+
+@pytest.mark.parametrize(
+    ("answers", "access", "webhook"), [(GitHubAnswers(), "none", False), (GitHubAnswers(app_id=4711), "app", True)]
+)
+def test_a_repository_on_github_gets_its_table(
+    tmp_path: Path, address: str, answers: GitHubAnswers, access: str, webhook: bool
+) -> None:
+    report = initialise(address, tmp_path / "out.toml", github=answers)
+    examined = examine(tmp_path / "out.toml", {})
+    assert examined.problems == [], "\n".join(map(str, examined.problems))
+    assert examined.settings is not None
+    github = examined.settings.github
+    assert github is not None
+    assert (github.repository, github.access, github.webhook) == ("acme/engine", access, webhook)
+    (mirror,) = [check for check in report.checks if check.name == "mirror"]
+    assert (
+        Path(mirror.message.partition(": copy")[0])
+        .read_text(encoding="utf-8")
+        .startswith("# GitHub Actions only mirrors")
+    )
+
+
+def test_a_repository_elsewhere_gets_none(tmp_path: Path) -> None:
+    assert written(tmp_path, SAMPLE).github is None
+
+
+def test_secrets_that_are_there_are_tried_at_once(tmp_path: Path, address: str) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "github-webhook-secret").write_text("short")
+    (secrets / "github-webhook-secret").chmod(0o600)
+    (secrets / "github-app-key").write_text("no key")
+    (secrets / "github-app-key").chmod(0o600)
+    report = initialise(address, tmp_path / "out.toml", github=GitHubAnswers(app_id=4711, secrets=secrets))
+    assert not report.ok
+    told = [check.name for check in report.checks if check.ok is False]
+    assert {"App key", "webhook secret", "webhook address"} <= set(told)
+    assert "no key" not in str(report)

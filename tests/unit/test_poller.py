@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from master.pipeline import EventKind
-from master.poller import followed, moved
+from master.poller import Look, followed, moved
 from master.triggers import Rules
 
 A, B, C = ("a" * 40, "b" * 40, "c" * 40)
@@ -77,3 +77,15 @@ def test_rules_that_become_wider_ask_for_nothing_that_was_there_before() -> None
 def test_a_ref_that_no_rules_could_ask_about_is_not_kept() -> None:
     assert not followed("refs/tags/v" + "1" * 300, A)
     assert not followed("refs/notes/commits", A)
+
+
+@pytest.mark.parametrize("before", ["", B])
+def test_a_ref_that_is_put_off_is_found_again(before: str) -> None:
+    """GitHub did not say whose pull request it is: the next look asks again."""
+    known = {**LOOKED, **({"refs/pull/7/head": before} if before else {})}
+    look = Look(found={**LOOKED, "refs/pull/7/head": A})
+    look.put_off("refs/pull/7/head", before)
+    assert look.found == known
+    assert seen(look.found, {**LOOKED, "refs/pull/7/head": A}) == [
+        (EventKind.PULL_REQUEST, "refs/pull/7/head", before, A)
+    ]

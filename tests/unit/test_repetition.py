@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from fates import finish
 from graphs import MANUAL, PULL_REQUEST, PUSH, TAG, context, document, pipeline, stage
-from simulation import Simulation, finish
+from simulation import Simulation
 
 from master.pipeline import State
 from master.repetition import Refused, repetition

@@ -177,7 +177,7 @@ def test_an_error_names_file_key_found_allowed_and_the_near_miss() -> None:
         ("[stages.x.wheel]\npackge = 'x'", "stages.x.wheel.packge", "package"),
         ("[stages.x.wheel]", "stages.x.wheel.package", "a string"),
         ("[stages.x.prebuilt]\npackages = ['a']\nimports = ['a b']", "stages.x.prebuilt.imports[0]", "package.module"),
-        ("[stages.x.target]\nkind = 'github'", "stages.x.target.kind", "folder"),
+        ("[stages.x.target]\nkind = 'gitlab'", "stages.x.target.kind", "folder, github"),
         ("[scheduling]\nno_worker = 'wiat'", "scheduling.no_worker", "wait, skip, fail"),
     ],
 )

@@ -197,6 +197,22 @@ def test_only_accepted_files_below_the_artifact_folder_are_served(browser: Brows
 # -- orders
 
 
+def test_an_admin_approves_a_commit(browser: Browser) -> None:
+    assert browser.order("runs/1/approve", {"head": "a" * 40}).json == {"run": 1, "approved": "root"}
+    assert browser.master.scheduler.orders == [("approve", 1, "a" * 40, "root")]
+    browser.master.scheduler.refuses = "run 1 is for another commit"
+    refused = browser.order("runs/1/approve", {"head": "b" * 40})
+    assert (refused.status, refused.json) == (409, {"error": "run 1 is for another commit"})
+
+
+@pytest.mark.parametrize(
+    "order", [{}, {"head": ""}, {"head": 1}, {"head": None}, {"head": "a" * 12}, {"sha": "a" * 40}]
+)
+def test_an_approval_that_does_not_name_a_whole_commit_is_a_400(browser: Browser, order: dict[str, Any]) -> None:
+    assert browser.order("runs/1/approve", order).status == 400
+    assert browser.master.scheduler.orders == []
+
+
 def test_an_admin_cancels_and_repeats(browser: Browser) -> None:
     assert browser.order("runs/1/cancel").json == {"run": 1, "cancelled": True}
     assert browser.order("runs/1/repeat").status == 200
@@ -214,8 +230,8 @@ def test_nobody_but_admins_gives_orders_whatever_the_rules(
     tmp_path: Path, pending: list[Callable[[], None]], rules: list[Any], user: str
 ) -> None:
     browser = Browser(Master(tmp_path, rules), pending)
-    for action in ("cancel", "repeat"):
-        answer = browser.order(f"runs/1/{action}", user=user)
+    for action in ("cancel", "repeat", "approve"):
+        answer = browser.order(f"runs/1/{action}", {"head": "a" * 40} if action == "approve" else {}, user=user)
         assert answer.status == 403
         assert "admins" in answer.json["error"]
     assert browser.master.scheduler.orders == []
@@ -241,6 +257,7 @@ def test_a_rule_can_keep_admins_from_it_too(tmp_path: Path, pending: list[Callab
 )
 def test_another_sites_page_cannot_give_an_admins_orders(browser: Browser, headers: dict[str, str]) -> None:
     assert browser.order("runs/1/cancel", **headers).status == 403
+    assert browser.order("runs/1/approve", {"head": "a" * 40}, **headers).status == 403
     assert browser.master.scheduler.orders == []
 
 

@@ -45,6 +45,8 @@ def run(run_id: int = 7, **changes: Any) -> RunRow:
         "result": "",
         "result_reason": "",
         "cancelled": "",
+        "held": "",
+        "approved": "",
     }
     return RunRow(**{**fields, **changes})
 
@@ -221,3 +223,13 @@ def test_everything_is_plain_json(kind: EventKind) -> None:
 def test_a_failure_is_told_with_its_class_whatever_became_of_the_stage(state: State, said: str, told: str) -> None:
     page = whole(attempt("build", state=state, build_id=5), failures={5: said} if said else {})
     assert page["stages"][0]["history"][0]["failure"] == told
+
+
+def test_a_held_run_says_why_it_waits_and_an_approved_one_by_whom() -> None:
+    waiting = run(held="waits for a maintainer to approve it")
+    told = views.runs_page(RunsPage(runs=[waiting], attempts=[], more=False), PIPELINE, default_branch="main")["runs"][
+        0
+    ]
+    assert (told["held"], told["approved"]) == ("waits for a maintainer to approve it", "")
+    told = views.runs_page(RunsPage(runs=[run(approved="ann")], attempts=[], more=False), PIPELINE, default_branch="m")
+    assert (told["runs"][0]["held"], told["runs"][0]["approved"]) == ("", "ann")

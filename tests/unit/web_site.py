@@ -76,6 +76,11 @@ class Scheduler:
         self.orders.append(("cancel", run_id, reason))
         return not self.refuses
 
+    async def approve(self, run_id: int, head: str, by: str) -> None:
+        if self.refuses:
+            raise Refused(self.refuses)
+        self.orders.append(("approve", run_id, head, by))
+
     async def repeat(self, run_id: int, stage: str = "", *, because: str) -> list[Slot]:
         if self.refuses:
             raise Refused(self.refuses)

@@ -1,7 +1,7 @@
 // The list of runs, newest first.
 
 import { useAnswer } from "./api.js";
-import { Age, Chip, Mark, Origin, Trouble, elapsed, runState } from "./parts.js";
+import { Age, Chip, Origin, RunMark, Trouble, elapsed } from "./parts.js";
 
 const { React, ReactRouterDOM } = window;
 const { Link } = ReactRouterDOM;
@@ -14,14 +14,14 @@ function isLive(answer) {
 }
 
 function Entry({ run }) {
-  const why = run.live ? run.cancelled : run.result_reason;
+  const why = run.live ? run.cancelled || run.held : run.result_reason;
   return h(
     "li",
     { className: "mlc-ci-run" },
     h(
       "div",
       { className: "mlc-ci-run-head" },
-      h(Mark, { state: runState(run) }, runState(run)),
+      h(RunMark, { run }),
       h(Link, { to: `/pipelines/${run.id}`, className: "mlc-ci-title" }, `#${run.id} `, run.title || "(no message)"),
       h(
         "span",

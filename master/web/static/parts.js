@@ -7,6 +7,7 @@ const h = React.createElement;
 
 // What a state looks like: never by colour alone.
 const MARKS = {
+  held: "?",
   pending: "·",
   queued: "…",
   running: "▸",
@@ -72,6 +73,11 @@ export function stageRoute(stage) {
   return stage.live && stage.request_id ? `/buildrequests/${stage.request_id}` : null;
 }
 
+export function RunMark({ run }) {
+  const state = runState(run);
+  return h(Mark, { state }, state === "held" ? "waits for approval" : state);
+}
+
 // One stage of a run as a coloured chip, linked to its build.
 export function Chip({ stage }) {
   const time = elapsed(stage.started_at, stage.ended_at);
@@ -84,10 +90,18 @@ export function Chip({ stage }) {
     : h("span", { title, className: "mlc-ci-chip" }, content);
 }
 
+// Whether nothing of it starts before a maintainer has approved its commit.
+export function isHeld(run) {
+  return run.live && Boolean(run.held) && !run.cancelled;
+}
+
 // Where the run stands, in one word of a state.
 export function runState(run) {
   if (!run.live) {
     return run.result || "cancelled";
+  }
+  if (isHeld(run)) {
+    return "held";
   }
   return run.stages.some((stage) => stage.state === "running") ? "running" : "queued";
 }

@@ -2,7 +2,7 @@
 
 import { address, order, useAnswer } from "./api.js";
 import { Failure, FailureClass, failed } from "./failure.js";
-import { Age, Mark, Origin, Trouble, buildRoute, elapsed, runState, size, stageName, stageRoute } from "./parts.js";
+import { Age, Mark, Origin, RunMark, Trouble, buildRoute, elapsed, isHeld, size, stageName, stageRoute } from "./parts.js";
 
 const { React, ReactRouterDOM } = window;
 const { Link } = ReactRouterDOM;
@@ -38,6 +38,12 @@ function Head({ run, give }) {
       await give("cancel", {});
     }
   };
+  const approve = async () => {
+    const whose = run.author ? `${run.author}'s commit` : "commit";
+    if (window.confirm(`Approve ${whose} ${run.head}? Its code then runs on the untrusted workers.`)) {
+      await give("approve", { head: run.head }); // what is on the page, whatever has been pushed since
+    }
+  };
   const [title, ...rest] = run.message.trim().split("\n");
   const body = rest.join("\n").trim();
   return h(
@@ -46,7 +52,7 @@ function Head({ run, give }) {
     h(
       "div",
       { className: "mlc-ci-run-head" },
-      h(Mark, { state: runState(run) }, runState(run)),
+      h(RunMark, { run }),
       h("h1", { className: "h4 mlc-ci-title mb-0" }, `#${run.id} `, title || "(no message)"),
     ),
     h("div", { className: "mlc-ci-origin" }, h(Origin, { run })),
@@ -55,18 +61,19 @@ function Head({ run, give }) {
       { className: "text-muted" },
       "started ",
       h(Age, { at: run.created_at }),
-      run.live ? `, running for ${elapsed(run.created_at)}` : `, took ${elapsed(run.created_at, run.ended_at)}`,
+      `, ${run.live ? `${isHeld(run) ? "waiting" : "running"} for` : "took"} ${elapsed(run.created_at, run.ended_at)}`,
       !run.publish && ", publishes nothing",
       !run.trusted && ", untrusted",
     ),
     run.reason && h("div", { className: "text-muted" }, run.reason),
     body && h("details", { className: "small" }, h("summary", null, "whole message"), h("pre", null, run.message)),
-    run.live && run.cancelled && h("div", { className: "mlc-ci-reason" }, run.cancelled),
+    run.live && (run.cancelled || run.held) && h("div", { className: "mlc-ci-reason" }, run.cancelled || run.held),
     !run.live && run.result_reason && h("div", { className: "mlc-ci-reason" }, run.result_reason),
     run.may_control &&
       h(
         "div",
         { className: "mlc-ci-orders" },
+        isHeld(run) && h(Button, { kind: "success", onClick: approve }, `Approve commit ${run.head.slice(0, 10)}`),
         h(
           Button,
           { kind: "primary", refused: run.repeat_refused, onClick: () => give("repeat", { stage: "" }) },
