@@ -2,8 +2,8 @@
 
 Standard library only: the workflow checks nothing out and installs nothing. `.github/workflows/mirror.yml` holds this
 file word for word (`python3 ci/embed_mirror.py` puts it there). What it is told comes in the environment:
-MIRROR_CONTEXT, MIRROR_SHA, MIRROR_SINCE (of a push: when it came, in seconds), MIRROR_TIMEOUT_MINUTES, GITHUB_TOKEN and
-what Actions sets itself.
+MIRROR_CONTEXT, MIRROR_SHA, MIRROR_SINCE (of a push: when it came, in seconds), MIRROR_REOPENED (of a pull request that
+was opened again: when, as GitHub writes it), MIRROR_TIMEOUT_MINUTES, GITHUB_TOKEN and what Actions sets itself.
 
 Exit codes: 0 the stage ended well (or was skipped), 1 it did not, 2 there is no verdict: the message says why.
 """
@@ -31,6 +31,8 @@ NO_VERDICT = 2
 PAGE = 100
 LONGEST_PAUSE = 60.0  # seconds between two looks; the first ones follow each other faster
 SURE = 3  # looks that must agree before what may still change is believed
+ERROR_STANDS = 2  # so many looks find the same error before it is believed: the master may be about to try again
+STALE_STANDS = 10  # and one from before the pull request was reopened: minutes in which the master hears of that
 
 
 class Later(Exception):
@@ -59,11 +61,19 @@ class Asked(NamedTuple):
     sha: str
     repository: str
     since: float  # a status from before is of another event: a tag stands on a commit that was built already
+    reopened: float  # an error from before may be the closing's
     minutes: float
     pause: float
 
     def is_old(self, status: Status) -> bool:
         return bool(self.since and status.updated_at and seconds_of(status.updated_at) < self.since)
+
+    def looks(self, status: Status) -> int:
+        """How many must find this status before it is believed."""
+        if status.state != "error":
+            return 1
+        stale = status.updated_at and seconds_of(status.updated_at) < self.reopened
+        return STALE_STANDS if stale else ERROR_STANDS
 
 
 def one_line(text: object) -> str:
@@ -147,16 +157,17 @@ class GitHub:
 def watch(asked: Asked, github: GitHub) -> tuple[int, str, Status | None]:
     """Look until the context has ended: exit code, what to say, and the status, when there is one."""
     deadline = time.monotonic() + asked.minutes * 60
-    pause, agreeing, shown = asked.pause, 0, ""
+    pause, agreeing, standing, shown = asked.pause, 0, 0, ""
     status: Status | None = None
     found: dict[str, Status] = {}
     while True:
-        wait, trouble = pause, ""
+        wait, trouble, left = pause, "", deadline - time.monotonic()
         try:
             found = github.statuses(asked.repository, asked.sha)
             found = {name: each for name, each in found.items() if not asked.is_old(each)}
-            status = found.get(asked.context)
-            if status and status.state in ENDED:
+            before, status = status, found.get(asked.context)
+            standing = standing + 1 if status == before else 1
+            if status and status.state in ENDED and (standing >= asked.looks(status) or left <= 0):
                 return ENDED[status.state], f"{asked.context}: {status.state}", status
             summary = found.get("mlc-ci/summary")
             agreeing = agreeing + 1 if not status and summary and summary.state in ENDED else 0
@@ -175,7 +186,6 @@ def watch(asked: Asked, github: GitHub) -> tuple[int, str, Status | None]:
         if now != shown:
             shown = now
             print(f"{asked.context} of {asked.sha}: {now}", flush=True)
-        left = deadline - time.monotonic()
         if left <= 0 or wait > max(left, pause):  # GitHub wants to be left alone for longer than there is
             return NO_VERDICT, timed_out(asked, trouble, status, found), status
         time.sleep(min(wait, left))
@@ -219,6 +229,7 @@ def main(environment: Mapping[str, str]) -> int:
         sha=one_line(environment.get("MIRROR_SHA")).lower()[:80],
         repository=environment.get("GITHUB_REPOSITORY", ""),
         since=float(environment.get("MIRROR_SINCE") or 0),
+        reopened=seconds_of(environment.get("MIRROR_REOPENED") or "1970-01-01T00:00:00Z"),
         minutes=float(environment.get("MIRROR_TIMEOUT_MINUTES") or 240),
         pause=float(environment.get("MIRROR_PAUSE_SECONDS") or 10),
     )

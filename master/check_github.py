@@ -8,28 +8,35 @@ from typing import Any
 from master.settings_models import Settings
 from master.settings_problems import Problem, did_you_mean, listed
 from master.settings_tokens import PERMISSIONS
+from workers.git import is_local
 
 _STRANGERS = frozenset({"CONTRIBUTOR", "FIRST_TIME_CONTRIBUTOR", "FIRST_TIMER", "MANNEQUIN", "NONE"})
 
 
 def github_problems(settings: Settings) -> Iterator[Problem]:
     yield from _permissions(settings)
-    github = settings.github
+    github, project = settings.github, settings.project
     if github is None:
+        if project.pull_requests and project.poll_interval and not is_local(project.repository):
+            message = "every pull request is held until an administrator approves it: who belongs here is not known"
+            allowed = "false, or a table [github]"
+            yield _warning("project.pull_requests", message, "true", allowed)
         return
     if github.access == "none":
         yield from _without_access(settings, github)
-    elif github.access == "token" and (github.app_id or github.installation_id):
-        message = "is an App's, and GitHub is asked with a token"
-        yield _warning("github.app_id", message, str(github.app_id), 'nothing, or access = "app"')
-    if not github.webhook and not settings.project.poll_interval:
+    if github.access != "app":
+        for name in ("app_id", "installation_id"):
+            if number := getattr(github, name):
+                message = f'is an App\'s, and access is "{github.access}"'
+                yield _warning(f"github.{name}", message, str(number), 'nothing, or access = "app"')
+    if not github.webhook and not project.poll_interval:
         message = "neither deliveries nor the poller tell of pushes: only manual runs will be there"
         allowed = "true, or project.poll_interval above 0"
         yield _warning("github.webhook", message, "false", allowed)
-    elif not github.webhook and github.access == "app":
+    elif not github.webhook and github.access != "none":
         message = "comments (/ci ok), labels and closed pull requests are heard of by deliveries alone"
         yield _warning("github.webhook", message, "false", "true")
-    if not settings.project.pull_requests and github.comment and "comment" in github.model_fields_set:
+    if not project.pull_requests and github.comment and "comment" in github.model_fields_set:
         message = "comments on pull requests, which have no runs here"
         yield _warning("github.comment", message, "true", "false, or project.pull_requests = true")
     if strangers := sorted(github.vouched & _STRANGERS):
@@ -55,7 +62,7 @@ def _without_access(settings: Settings, github: Any) -> Iterator[Problem]:
         if name in github.model_fields_set and getattr(github, name):
             yield _warning(f"github.{name}", 'GitHub is told nothing while access = "none"', "true", allowed)
     for stage, own in settings.stages.items():
-        if own.permissions:
+        if own.permissions and "access" not in github.model_fields_set:
             message = 'gets no token: [github] has access = "none"'
             yield _warning(f"stages.{stage}.permissions", message, listed(sorted(own.permissions)), allowed)
 

@@ -14,10 +14,9 @@ from master.settings_artifacts import ACCESS_KEY, SECRET_KEY
 from master.settings_github import OWN_SECRETS
 from master.settings_models import Settings
 from master.settings_problems import Problem, did_you_mean, listed
-from master.settings_stages import PARTS, USES, PrebuiltSettings, StageSettings
+from master.settings_stages import IN_MASTER, PARTS, USES, PrebuiltSettings, StageSettings
 from workers.sizes import size_text
 
-_WITHOUT_COMMANDS = ("release", "summary")
 _MUCH_LOG = 512 << 20  # bytes
 _MASTERS_OWN = (ADMIN_PASSWORD, tokens.KEY, tokens.PASSWORD, ACCESS_KEY, SECRET_KEY, *OWN_SECRETS)
 
@@ -143,7 +142,7 @@ def _sources(prebuilt: PrebuiltSettings, variants: Iterable[str], key: str) -> I
 
 
 def _limits(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
-    if stage.uses in _WITHOUT_COMMANDS and "limits" in own.model_fields_set:
+    if stage.uses in IN_MASTER and "limits" in own.model_fields_set:
         message = f"stage {stage.name!r} uses {stage.uses!r}, which runs no command and uploads nothing"
         found = listed(sorted(own.limits.model_fields_set)) or "an empty table"
         yield Problem(key=key, message=message, found=found, allowed="nothing here")

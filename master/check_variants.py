@@ -10,9 +10,8 @@ from packaging.version import Version
 from master.pipeline import Stage
 from master.settings_models import Settings
 from master.settings_problems import Problem, did_you_mean, listed
-from master.settings_stages import StageSettings
+from master.settings_stages import IN_MASTER, StageSettings
 
-_ONE_ONLY = ("release", "summary")
 #: What tells the variants of a stage apart, by what it uses; ``commands`` are told their variant and do what they want.
 _VARY = {
     "test": ("prebuilt", "pytest"),
@@ -22,7 +21,7 @@ _VARY = {
 
 def variant_problems(settings: Settings, stage: Stage) -> Iterator[Problem]:
     own, key = settings.stages[stage.name], f"stages.{stage.name}"
-    if stage.uses in _ONE_ONLY and own.variants:
+    if stage.uses in IN_MASTER and own.variants:
         message = f"uses = {stage.uses!r} is there once in a run, and reads no variant"
         yield Problem(key=f"{key}.variants", message=message, found=listed(own.variants), allowed="none")
     for part in _VARY.get(stage.uses, ()):

@@ -15,13 +15,9 @@ from master.database.engine import engine_kwargs
 from master.fleet import Gate
 from master.force import force_scheduler
 from master.github.access import Access, access_of
-from master.github.deliveries import Deliveries
-from master.github.hook import dialects
-from master.github.poster import Poster
-from master.github.questions import polled
 from master.github.stage_tokens import StageSecrets
 from master.places import SECRETS, SETTINGS, Places, password_name
-from master.poller import RefPoller
+from master.poller import Complete, RefPoller
 from master.scheduler import PipelineScheduler, rules_of
 from master.secret_files import ensure
 from master.settings import Settings, load, read_secret
@@ -44,13 +40,13 @@ def configure(basedir: Path) -> dict[str, Any]:
     places = Places(basedir=basedir, url=_url(settings))
     gate = Gate()
     gate.trust = {name: worker.trust for name, worker in settings.workers.items()}
-    builders = configured_builders(settings, gate, places)
+    access = access_of(settings, basedir / SECRETS)
+    builders = configured_builders(settings, gate, places, access)
     names = [builder.name for builder in builders]
     url = settings.database_url(basedir / SECRETS)
     master = settings.master
     if master.worker_tls:
         chain_for(master, basedir)  # what is wrong with them is said before anything starts
-    access = access_of(settings, basedir / SECRETS)
     scheduler = PipelineScheduler(builderNames=names, settings=settings, unavailable=unavailable, gate=gate)
     return {
         "title": master.title,
@@ -67,8 +63,7 @@ def configure(basedir: Path) -> dict[str, Any]:
         "services": [
             Announcement(master.web_port),
             *([TlsPort(settings=master)] if master.worker_tls else []),
-            *([Deliveries(settings=settings, access=access)] if settings.github else []),
-            *([Poster(settings=settings, access=access, page=places.url)] if access else []),
+            *_github(settings, access, places),
         ],
         "collapseRequests": False,
         "logCompressionMethod": "zstd",
@@ -105,9 +100,30 @@ def _pollers(settings: Settings, access: Access | None) -> list[RefPoller]:
             repository=project.repository,
             rules=rules_of(settings),
             pollInterval=project.poll_interval,
-            complete=partial(polled, access) if access else None,
+            complete=_complete(settings, access) if access else None,
         )
     ]
+
+
+def _github(settings: Settings, access: Access | None, places: Places) -> list[Any]:
+    """The services that only a master with GitHub has; without, they are not even imported."""
+    found: list[Any] = []
+    if settings.github:
+        from master.github.deliveries import Deliveries  # noqa: PLC0415
+
+        found.append(Deliveries(settings=settings, access=access))
+    if access:
+        from master.github.poster import Poster  # noqa: PLC0415
+
+        found.append(Poster(settings=settings, access=access, page=places.url))
+    return found
+
+
+def _complete(settings: Settings, access: Access) -> Complete:
+    from master.github.questions import polled  # noqa: PLC0415
+
+    rules, with_files = rules_of(settings), settings.pipeline().reads_changes
+    return partial(polled, access, rules=rules, with_files=with_files)
 
 
 def _webhook(settings: Settings) -> bool:
@@ -118,6 +134,8 @@ def _hook(settings: Settings, basedir: Path) -> dict[str, Any]:
     """Buildbot's settings of the webhook; none without its secret."""
     if not _webhook(settings):
         return {}
+    from master.github.hook import dialects  # noqa: PLC0415 (Buildbot's hooks import much)
+
     read_secret(basedir / SECRETS, WEBHOOK_SECRET)  # said before anything starts, and read anew for each delivery
     return {"change_hook_dialects": dialects(util.Secret(WEBHOOK_SECRET))}
 

@@ -137,6 +137,11 @@ class Pipeline:
     def names(self) -> tuple[str, ...]:
         return tuple(stage.name for stage in self.stages)
 
+    @property
+    def reads_changes(self) -> bool:
+        """Whether it depends on the changed files which stages run."""
+        return any(stage.paths or stage.paths_ignore for stage in self.stages)
+
 
 def graph_problems(stages: Iterable[Stage]) -> list[str]:
     """Everything that is wrong with the shape of the graph: unknown needs, duplicate names, cycles."""

@@ -120,18 +120,28 @@ class RefPoller(ReconfigurablePollingChangeSource):
         refs = await self.repository.refs()
         known: dict[str, str] = await self.master.db.pool.do(_known, self.repository.url)
         look = Look(found={**{ref: head for ref, head in refs.items() if followed(ref, head)}, _LOOKED: ""})
+        complete, incomplete = self.complete, []
         for event in moved(known, look.found, self.rules):
-            if event.pull_request and self.complete is not None:
-                await self._add_completed(look, event, known.get(event.ref, ""), self.complete)
+            if event.pull_request and complete:
+                incomplete.append(event)
+                look.put_off(event.ref, known.get(event.ref, ""))
             else:
                 look.events.append(await self._told(event, look.found))
         if known != look.found:
-            now = self.master.reactor.seconds()
-            await self.master.db.pool.do_with_transaction(_keep, self.repository.url, look.found, look.events, now)
+            await self._kept(look)
+        for event in incomplete:  # after what needs no answer was kept: GitHub may take its time
+            if complete and await self._completed(look, event, complete):
+                await self._kept(look)
+        return look.troubles
+
+    async def _kept(self, look: Look) -> None:
+        """Keep what was found so far, and have the scheduler read it."""
+        now = self.master.reactor.seconds()
+        await self.master.db.pool.do_with_transaction(_keep, self.repository.url, look.found, look.events, now)
         scheduler = self.master.scheduler_manager.namedServices.get(NAME)
         if look.events and scheduler is not None:
             scheduler.look_at()
-        return look.troubles
+        look.events = []
 
     def _tell(self, trouble: str) -> None:
         """Say why no event comes in, on the page, and in the log once."""
@@ -141,9 +151,9 @@ class RefPoller(ReconfigurablePollingChangeSource):
         if scheduler := self.master.scheduler_manager.namedServices.get(NAME):
             scheduler.trouble = trouble
 
-    async def _add_completed(self, look: Look, event: Event, before: str, complete: Complete) -> None:
+    async def _completed(self, look: Look, event: Event, complete: Complete) -> bool:
         """Add a pull request's event as GitHub tells it. One that GitHub does not tell about now is found again by the
-        next look; other events do not wait for it."""
+        next look: False."""
         told: Event | Ignored | None = None
         if len(look.troubles) < _MOST_TROUBLES:
             try:
@@ -151,9 +161,11 @@ class RefPoller(ReconfigurablePollingChangeSource):
             except Exception as error:
                 look.troubles.append(f"{event.ref} waits for GitHub: {error}")
         if told is None:
-            look.put_off(event.ref, before)
-        elif isinstance(told, Event):
+            return False
+        if isinstance(told, Event):
             look.events.append(told if told.base else await self._told(told, look.found))
+        look.found[event.ref] = event.head
+        return True
 
     async def _told(self, event: Event, found: Mapping[str, str]) -> Event:
         """The event with what the commit is about, and a pull request's base pinned to the default branch."""

@@ -19,7 +19,8 @@ class Refused(Exception):
 def repetition(pipeline: Pipeline, context: RunContext, attempts: Sequence[Attempt], stage: str = "") -> list[Create]:
     """The new attempts that "run it again" means: of one stage, or of every stage that did not end well.
 
-    What succeeded is kept. Stages that were blocked or cancelled behind it, and the ``always`` stages, run again.
+    What succeeded is kept. Stages that were blocked or cancelled behind it, and the ``always`` stages, run again; these
+    alone in a run that was cancelled after all the others had ended well.
 
     Raises:
         Refused: nothing to repeat, or repeating could not change what is already public.
@@ -31,6 +32,8 @@ def repetition(pipeline: Pipeline, context: RunContext, attempts: Sequence[Attem
     chosen = _asked(pipeline, context, latest, stage) if stage else _unwell(pipeline, latest)
     if not chosen and any(not attempt.state.ended for attempt in latest.values()):
         raise Refused("nothing has failed so far, and the run is still under way")
+    if not chosen and context.cancelled:
+        chosen = {key for key in latest if pipeline[key[0]].always and not pipeline[key[0]].publishes}
     if not chosen:
         raise Refused("every stage ended well; name a stage to run it again")
     if running := sorted({key[0] for key in chosen if not latest[key].state.ended}):

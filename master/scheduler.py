@@ -27,6 +27,7 @@ from master.reconcile import Reconciler
 from master.settings import Settings
 from master.strays import Strays
 from master.triggers import Rules
+from workers.git import is_local
 
 NAME = "pipeline"
 _SWEEP_S = 60.0  #: how often every live run is looked at, whatever was heard
@@ -201,11 +202,17 @@ class PipelineScheduler(Backlog, ReconfigurableBaseScheduler):
 
 
 def rules_of(settings: Settings) -> Rules:
-    """What the settings say about events."""
+    """What the settings say about events.
+
+    Whoever reaches a repository elsewhere may open pull requests there, and without ``[github]`` nobody is known to
+    belong to it. A path of this machine vouches for all who can write to it.
+    """
     project = settings.project
+    vouched = None if is_local(project.repository) else frozenset[str]()
     return Rules(
         default_branch=project.default_branch,
         tag_pattern=project.tag_pattern,
         pull_requests=project.pull_requests,
-        vouched=settings.github.vouched if settings.github else None,
+        vouched=settings.github.vouched if settings.github else vouched,
+        comments=settings.github is not None and settings.github.takes_orders,
     )

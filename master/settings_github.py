@@ -65,7 +65,7 @@ class GitHubSettings(Table):
     statuses: Switch = True
     comment: Switch = True  #: one comment on each pull request, with the summary
     vouched: frozenset[Association] = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})  #: whose pull requests run at once
-    approve_label: str = "ci-ok"  #: put on a pull request, it approves its commit; empty: no label does
+    approve_label: str = ""  #: put on a pull request, it approves its commit; empty: no label does
     login: LoginSettings | None = None
 
     @model_validator(mode="after")
@@ -73,6 +73,11 @@ class GitHubSettings(Table):
         if self.access == "app" and not self.app_id:
             raise refused('access = "app" needs the App\'s number', "app_id, from the App's settings page on GitHub")
         return self
+
+    @property
+    def takes_orders(self) -> bool:
+        """Whether a comment on a pull request comes in, and GitHub can be asked whose it is."""
+        return self.webhook and self.access != "none"
 
     @property
     def repositories(self) -> frozenset[str]:

@@ -26,6 +26,7 @@ from master.settings_types import (
 from master.settings_wheel import WheelSettings
 
 Uses = Literal["test", "docker", "build-linux", "build-windows", "release", "summary", "commands"]
+IN_MASTER = ("release", "summary")  #: what a stage uses whose steps run in the master: they have no command
 Permission = Literal["read", "write"]
 MINUTE, HOUR = 60.0, 3600.0
 

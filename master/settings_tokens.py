@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from master.settings_models import Settings
+from master.settings_stages import IN_MASTER
 
 #: GitHub's names of what an App may do in a repository (its REST description, schema ``app-permissions``).
 PERMISSIONS = frozenset(
@@ -41,7 +42,6 @@ PERMISSIONS = frozenset(
 )
 VARIABLE = "GITHUB_TOKEN"  #: where a stage's commands find it
 _PREFIX = f"{VARIABLE} "
-_IN_MASTER = ("release", "summary")  # their steps ask GitHub themselves and have no command
 
 
 def stage_permissions(settings: Settings, stage: str) -> dict[str, str]:
@@ -50,7 +50,7 @@ def stage_permissions(settings: Settings, stage: str) -> dict[str, str]:
     An App's may read the repository besides: its commands begin with a checkout.
     """
     github, own = settings.github, settings.stages[stage]
-    if github is None or github.access == "none" or not own.permissions or own.used(stage) in _IN_MASTER:
+    if github is None or github.access == "none" or not own.permissions or own.used(stage) in IN_MASTER:
         return {}
     return ({"contents": "read"} if github.access == "app" else {}) | dict(own.permissions)
 

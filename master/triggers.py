@@ -41,7 +41,8 @@ class Event:
     default branch, as the event's source saw it) and ``base_ref`` its branch, if known; ``before`` what the ref
     pointed at, if known.
     ``association`` is what the author is to the repository, in GitHub's words (``MEMBER``, ``NONE`` …); empty when
-    the source does not tell. ``changed_files`` is ``None`` when the source does not tell.
+    the source does not tell, or when it does not speak for ``head``: then ``doubt`` says why. ``changed_files`` is
+    ``None`` when the source does not tell.
     """
 
     kind: EventKind
@@ -54,6 +55,7 @@ class Event:
     message: str = ""
     author: str = ""
     association: str = ""
+    doubt: str = ""
     changed_files: tuple[str, ...] | None = None
     stages: tuple[str, ...] | None = None
     threads: int | None = None
@@ -88,7 +90,7 @@ class Event:
         return event
 
 
-_TEXTS = ("ref", "head", "base", "before", "base_ref", "message", "author", "association", "reason")
+_TEXTS = ("ref", "head", "base", "before", "base_ref", "message", "author", "association", "doubt", "reason")
 _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(_TEXTS, str),
     "pull_request": int,
@@ -120,6 +122,7 @@ class Rules:
     tag_pattern: str = "v*"
     pull_requests: bool = True
     vouched: frozenset[str] | None = None  #: whose pull requests run at once; ``None``: everybody's
+    comments: bool = True  #: whether a comment on a pull request can order anything
 
     @property
     def default_ref(self) -> str:
@@ -159,7 +162,8 @@ def _held(event: Event, rules: Rules) -> str:
         return ""
     author = event.author or "its author"
     known = f"{author} is {event.association} here" if event.association else f"GitHub has not said who {author} is"
-    return f"{HELD} (/ci ok {event.head[:12]}): {known}"
+    how = f"/ci ok {event.head[:12]}" if rules.comments else "on the run's page"
+    return f"{HELD} ({how}): {event.doubt or known}"
 
 
 def threads(request: RunRequest, *, pull_request: int, other: int) -> int:

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from master.pipeline import Limits, Stage
 from master.settings import Settings
 from steps.classify import FailureClass, Limit, OutputReader, Verdict
+from steps.cut_secrets import struck
 from steps.token import StageToken
 from workers.sizes import size_text
 
@@ -239,14 +240,14 @@ class Command(FailureMixin, ShellMixin, BuildStep):
 
         It is counted as it arrives, not as it is written: what waits for the database waits in our memory.
         """
-        deliver = command.remoteUpdate
+        deliver = struck(command, lambda: self.build.properties._used_secrets)
 
         def bounded(key: str, value: Any, is_flushed: bool) -> Any:
             text = value[1] if key == "log" else value
             if key not in ("stdout", "stderr", "log"):
                 return deliver(key, value, is_flushed)
             if self.over_log:
-                return None
+                return defer.succeed(None)
             logged = self.build.__dict__.get(_LOGGED, 0) + len(text if text.isascii() else text.encode())
             self.build.__dict__[_LOGGED] = logged
             if logged <= self.bounds.log:

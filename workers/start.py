@@ -133,14 +133,7 @@ def read_password(file: Path) -> str:
 
 def build_environment(config: WorkerConfig, caller: Mapping[str, str]) -> dict[str, str]:
     """The environment of the worker and so of every command of its builds."""
-    if sys.platform == "win32":  # programs there need many variables of the system
-        kept = {name: value for name, value in caller.items() if not _matches(name, SECRETIVE)}
-    else:
-        kept = {
-            name: value
-            for name, value in caller.items()
-            if (_matches(name, PASSED) and not _matches(name, SECRETIVE)) or _matches(name, config.pass_environment)
-        }
+    kept = passed_on(caller, config.pass_environment)
     scripts = sysconfig.get_path("scripts")
     path = config.environment.get("PATH") or kept.get("PATH") or os.defpath
     cache = config.directory / "cache"
@@ -155,6 +148,34 @@ def build_environment(config: WorkerConfig, caller: Mapping[str, str]) -> dict[s
         "PATH": os.pathsep.join((scripts, path)),
         "MLC_CI_WORKER_DIR": str(config.directory),
     }
+
+
+def passed_on(caller: Mapping[str, str], also: tuple[str, ...] = ()) -> dict[str, str]:
+    """What a worker takes over of its caller's environment; ``also``: further patterns."""
+    if sys.platform == "win32":  # programs there need many variables of the system
+        return {name: value for name, value in caller.items() if not _matches(name, SECRETIVE)}
+    return {
+        name: value
+        for name, value in caller.items()
+        if (_matches(name, PASSED) and not _matches(name, SECRETIVE)) or _matches(name, also)
+    }
+
+
+def shed_environment(config: WorkerConfig) -> None:
+    """Begin this very process again, once, with nothing in its environment but what builds may see (not Windows).
+
+    What a process was started with stays readable in ``/proc/PID/environ`` for all of its user's processes, whatever
+    is made of ``os.environ`` since, and its children show the same until they execute something: a build would find it.
+    """
+    if sys.platform == "win32" or os.environ.pop(_SHED, "") == str(os.getpid()):
+        return
+    kept = passed_on(os.environ, (*config.pass_environment, *_INTERPRETER))
+    arguments = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(sys.executable, arguments, {**kept, _SHED: str(os.getpid())})  # noqa: S606 - what runs already
+
+
+_SHED = "MLC_CI_WORKER_SHED"  # the process that has begun again
+_INTERPRETER = ("PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONUTF8")  # a worker may need these to run at all
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -241,6 +262,7 @@ def main(options: argparse.Namespace) -> int:
 
     directory = Path(os.path.realpath(options.directory))
     config = read_config(directory)
+    shed_environment(config)
     with locked(directory):
         os.umask(0o022)  # what builds make (wheels, images) must be readable where it is installed …
         with contextlib.suppress(PermissionError):

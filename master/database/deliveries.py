@@ -30,16 +30,22 @@ class Delivery:
     failures: int
 
 
-def keep(connection: sa.Connection, *, delivery: str, name: str, payload: Mapping[str, Any], now: float) -> bool:
-    """Keep a delivery; False when it is known already."""
+def keep(
+    connection: sa.Connection, *, delivery: str, name: str, payload: Mapping[str, Any], now: float, digest: str = ""
+) -> bool:
+    """Keep a delivery; False when it is known already, by its number or by the ``digest`` of its body."""
     values = {"delivery": delivery, "name": name, "received_at": now, "payload": payload, "state": "new"}
-    return store.insert_new(connection, deliveries, values, "delivery") is not None
+    return store.insert_new(connection, deliveries, values | {"digest": digest or None}) is not None
 
 
 def waiting(connection: sa.Connection) -> list[tuple[int, str, float]]:
-    """What is to be acted upon, in the order it came: row, subject (empty before it was looked at), not before when."""
+    """What is to be acted upon: row, subject (empty before it was looked at), not before when.
+
+    In the order it came, pushes first: they ask GitHub nothing, and shall not wait for all that does.
+    """
     columns = (deliveries.c.id, deliveries.c.subject, deliveries.c.not_before)
-    query = sa.select(*columns).where(deliveries.c.state == "new").order_by(deliveries.c.id)
+    query = sa.select(*columns).where(deliveries.c.state == "new")
+    query = query.order_by(sa.case((deliveries.c.name == "push", 0), else_=1), deliveries.c.id)
     return [(row.id, row.subject, row.not_before) for row in connection.execute(query)]
 
 
@@ -95,6 +101,11 @@ def unread_of_pull(connection: sa.Connection, number: int) -> bool:
     """Whether the inbox holds an event of this pull request that has not become a run so far."""
     unread = (event for _, _, event in store.unread(connection))
     return any(getattr(event, "pull_request", 0) == number for event in unread)
+
+
+def received(connection: sa.Connection, key: str) -> bool:
+    """Whether the inbox has an entry of this key, whatever became of it."""
+    return connection.execute(sa.select(inbox.c.id).where(inbox.c.key == key)).first() is not None
 
 
 def read_by_now(connection: sa.Connection, key: str) -> bool:

@@ -132,6 +132,11 @@ def run(connection: sa.Connection, run_id: int) -> RunRow | None:
     return run_row(row) if row else None
 
 
+def runs_of_commit(connection: sa.Connection, head: str) -> list[RunRow]:
+    """All runs of one commit, whatever they were made for, oldest first."""
+    return [run_row(row) for row in connection.execute(sa.select(runs).where(runs.c.head == head).order_by(runs.c.id))]
+
+
 def live_runs(connection: sa.Connection) -> list[int]:
     """Ids of the runs that have not ended, oldest first."""
     return list(connection.execute(sa.select(runs.c.id).where(runs.c.ended_at.is_(None)).order_by(runs.c.id)).scalars())
@@ -270,7 +275,7 @@ def notes(connection: sa.Connection, run_id: int) -> list[tuple[float, str]]:
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, values: Mapping[str, Any], *unique: str) -> int | None:
-    """Insert a row unless its unique columns are taken; the new row's id, or ``None``."""
+    """Insert a row unless its unique columns (none named: any) are taken; the new row's id, or ``None``."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(**values).on_conflict_do_nothing(index_elements=list(unique))
+    statement = dialect.insert(table).values(**values).on_conflict_do_nothing(index_elements=unique or None)
     return connection.execute(statement.returning(table.c.id)).scalar()

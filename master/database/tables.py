@@ -15,11 +15,18 @@ class Prose(sa.TypeDecorator[str]):
     """Text that came from outside, without what a database refuses (NUL, half a surrogate pair): a title or a
     line of a log must never keep a run from going on."""
 
-    impl = sa.Text
+    impl: type[sa.String] = sa.Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
         return None if value is None else value.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+
+
+class Line(Prose):
+    """The same, of a length that is limited."""
+
+    impl = sa.String
+    cache_ok = True
 
 
 metadata = sa.MetaData()
@@ -45,7 +52,7 @@ runs = sa.Table(
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("acts_as", sa.String(16), nullable=False),
     sa.Column("ref", sa.String(255), nullable=False, index=True),
-    sa.Column("head", sa.String(64), nullable=False),
+    sa.Column("head", sa.String(64), nullable=False, index=True),
     sa.Column("base", sa.String(64), nullable=False),
     sa.Column("pull_request", sa.Integer, nullable=False),
     sa.Column("tag", sa.String(255), nullable=False),
@@ -162,10 +169,11 @@ deliveries = sa.Table(  # what GitHub has delivered, kept before it was told so
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("delivery", sa.String(64), nullable=False, unique=True),  # GitHub's own number of it
+    sa.Column("digest", sa.String(64), unique=True),  # of the body's bytes, where no two are equal; else null
     sa.Column("name", sa.String(64), nullable=False),  # of the event: push, issue_comment …
     sa.Column("received_at", sa.Float, nullable=False, index=True),
     sa.Column("payload", sa.JSON(none_as_null=True)),  # null once it was acted upon
-    sa.Column("subject", sa.String(255), nullable=False, server_default="", index=True),  # a ref, "pull 7"
+    sa.Column("subject", Line(255), nullable=False, server_default="", index=True),  # a ref, "pull 7"
     sa.Column("happened_at", sa.Float, nullable=False, server_default="0"),  # by GitHub's clock, of what took effect
     sa.Column("state", sa.String(16), nullable=False, index=True),  # new, done, ignored, refused
     sa.Column("outcome", Prose, nullable=False, server_default=""),
@@ -185,6 +193,12 @@ outbox = sa.Table(  # what GitHub is to show in the end: a row for each status a
     sa.Column("sent", sa.Integer, nullable=False, server_default="0"),  # the version that GitHub has accepted
     sa.Column("remote_id", sa.String(64), nullable=False, server_default=""),  # a comment's, at GitHub
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),  # in a row
-    sa.Column("not_before", sa.Float, nullable=False, server_default="0"),
+    sa.Column("not_before", sa.Float, nullable=False, server_default="0"),  # its turn is from then on
     sa.Column("error", Prose, nullable=False, server_default=""),
+)
+sa.Index(
+    "ix_outbox_not_sent",
+    outbox.c.not_before,
+    sqlite_where=outbox.c.version > outbox.c.sent,
+    postgresql_where=outbox.c.version > outbox.c.sent,
 )

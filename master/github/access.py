@@ -73,7 +73,7 @@ class Access:
         return token
 
     @contextmanager
-    def client(self, permissions: Permissions) -> Iterator[GitHub[Any]]:
+    def client(self, permissions: Permissions, *, lasts: float = _SPARE_S) -> Iterator[GitHub[Any]]:
         """A client with such a token, which asks once and fails at once.
 
         Raises:
@@ -81,7 +81,7 @@ class Access:
         """
         from master.github import client  # noqa: PLC0415
 
-        token = self.token(permissions)
+        token = self.token(permissions, lasts=lasts)
         try:
             with client.with_token(self._settings.api, token, permissions) as github:
                 yield github

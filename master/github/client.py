@@ -58,12 +58,14 @@ def _opened(api: str, auth: Any, permissions: Mapping[str, str]) -> Iterator[Git
     try:
         with github:
             yield github
-    except (GitHubException, ValueError) as error:
+    except (GitHubException, httpx.HTTPError, ValueError) as error:
         raise translated(error, permissions) from None  # the request with its headers is not carried along
 
 
 def translated(error: Exception, permissions: Mapping[str, str]) -> GitHubError:
-    """What githubkit raised, as one of ours."""
+    """What githubkit raised, or httpx while an answer was read block by block, as one of ours."""
+    if isinstance(error, httpx.HTTPError):
+        return GitHubUnavailable(_unreached(error))
     if isinstance(error, RequestFailed):
         answer = error.response
         asked = f"{error.request.method} {error.request.url.path}"

@@ -1,6 +1,6 @@
 """What a maintainer asks for on a pull request: a comment's first line, or a label, as a typed wish; and its doing.
 
-    /ci ok              approves the commit that the pull request has now, if its run was there before the comment
+    /ci ok              approves the commit that the pull request has now, if its run was there for people to see
     /ci ok 1a2b3c4      approves this commit, and no other
     /ci retry [STAGE]   runs again what did not end well, or one stage
     /ci cancel          ends the newest run
@@ -21,6 +21,8 @@ from master.repetition import Refused
 
 MAY = frozenset({"admin", "maintain", "write"})  #: GitHub's permissions that give orders; read and triage do not
 UNDERSTOOD = "/ci ok, /ci ok SHA (7 digits or more of the commit), /ci retry, /ci retry STAGE and /ci cancel"
+
+_SEEN_S = 60.0  #: a run made this shortly before is nothing that somebody has looked at; clocks may differ by less
 
 _COMMAND = re.compile(r"/ci(?:[ \t]+(?P<words>.*))?", re.ASCII)
 _SHA = re.compile(r"[0-9a-f]{7,64}", re.ASCII)
@@ -55,6 +57,7 @@ class Retry:
 
     pull: int
     by: str
+    at: float  #: as in ``Approve``
     stage: str = ""
     needs_head = False
 
@@ -68,6 +71,7 @@ class Cancel:
 
     pull: int
     by: str
+    at: float  #: as in ``Approve``
     needs_head = False
 
     def __str__(self) -> str:
@@ -95,11 +99,11 @@ def parse(text: str, *, pull: int, by: str, at: float) -> Command | NotUnderstoo
         case ["ok", sha] if _SHA.fullmatch(sha.lower()):
             return Approve(pull=pull, by=by, at=at, sha=sha.lower())
         case ["retry"]:
-            return Retry(pull=pull, by=by)
+            return Retry(pull=pull, by=by, at=at)
         case ["retry", stage] if _STAGE.fullmatch(stage):
-            return Retry(pull=pull, by=by, stage=stage)
+            return Retry(pull=pull, by=by, at=at, stage=stage)
         case ["cancel"]:
-            return Cancel(pull=pull, by=by)
+            return Cancel(pull=pull, by=by, at=at)
     return NotUnderstood(f"{first[:60]!r} is not understood; these are: {UNDERSTOOD}")
 
 
@@ -137,14 +141,24 @@ async def _done(command: Command, scheduler: Any, runs: Sequence[RunRow], permis
             await scheduler.approve(run.id, run.head, command.by)
             return f"run {run.id} for commit {run.head[:12]} is approved by {command.by}"
         case Retry():
+            newest = _known_to(command, runs)
             because = f"run again by {command.by}"
-            slots = await scheduler.repeat(runs[0].id, command.stage, because=because)
-            return f"run {runs[0].id} runs again: {', '.join(map(str, slots))}"
+            slots = await scheduler.repeat(newest.id, command.stage, because=because)
+            return f"run {newest.id} runs again: {', '.join(map(str, slots))}"
         case Cancel():
-            if not await scheduler.cancel(runs[0].id, f"cancelled by {command.by}"):
-                ended = runs[0].ended_at is not None
-                raise Refused(f"run {runs[0].id} {'has ended' if ended else f'was {runs[0].cancelled} before'}")
-            return f"run {runs[0].id} is cancelled"
+            newest = _known_to(command, runs)
+            if not await scheduler.cancel(newest.id, f"cancelled by {command.by}"):
+                ended = newest.ended_at is not None
+                raise Refused(f"run {newest.id} {'has ended' if ended else f'was {newest.cancelled} before'}")
+            return f"run {newest.id} is cancelled"
+
+
+def _known_to(command: Retry | Cancel, runs: Sequence[RunRow]) -> RunRow:
+    """The newest run, unless the order waited for so long that it was meant for another."""
+    newest = runs[0]
+    if newest.created_at > command.at:
+        raise Refused(f"run {newest.id} was made after {command} was written: say it again if it is meant, too")
+    return newest
 
 
 def _meant(command: Approve, runs: Sequence[RunRow], head: str) -> RunRow:
@@ -157,9 +171,12 @@ def _meant(command: Approve, runs: Sequence[RunRow], head: str) -> RunRow:
         if not named:
             raise Refused(f"pull request {command.pull} has no run of a commit {command.sha[:12]}")
         return named[0]
-    newest, exactly = runs[0], f"to approve it, comment /ci ok {head[:12]}"
+    newest = runs[0]
     if newest.head != head:
         raise Refused(f"the pull request is at {head[:12]} by now, and run {newest.id} is for {newest.head[:12]}")
-    if newest.created_at >= command.at:
-        raise Refused(f"commit {head[:12]} came after the approval was written, or just then; {exactly}")
+    if newest.created_at > command.at - _SEEN_S:
+        raise Refused(
+            f"run {newest.id} came after the approval, or less than {_SEEN_S:.0f} s before it: its commit may not be"
+            f" the one that was looked at. Name it (/ci ok {head[:12]}), or wait and approve again"
+        )
     return newest

@@ -30,7 +30,7 @@ _RESULT = {
 
 
 def body(run: RunRow, lines: Sequence[StageLine], own_stage: str, tolerated: Collection[str], page: str) -> str:
-    """The comment on a run that has ended, or that is held.
+    """The comment on a run that has ended, that is held, or that was until somebody approved it.
 
     Args:
         own_stage: the summary's own stage, which it does not tell of.
@@ -39,7 +39,7 @@ def body(run: RunRow, lines: Sequence[StageLine], own_stage: str, tolerated: Col
     """
     where = f"[run {run.id}]({page}#/pipelines/{run.id}) of `{run.head[:12]}`"
     if run.ended_at is None:
-        return _held(run, where)
+        return _held(run, where) if run.held else _approved(run, where)
     said = f"cancelled: {run.cancelled}" if run.cancelled else summary.verdict(lines, own_stage, tolerated)
     rows = [MARKER, f"**mlc-ci** · {where}: {code(said)}", "", "| stage | result | time | |", "|---|---|---:|---|"]
     told = [line for line in lines if line.stage != own_stage]
@@ -73,6 +73,11 @@ def _held(run: RunRow, where: str) -> str:
             "",
         ]
     )
+
+
+def _approved(run: RunRow, where: str) -> str:
+    by = code(f"approved by {run.approved}")
+    return f"{MARKER}\n**mlc-ci** · {where}: {by}. It runs now, and this comment will say how it ends.\n"
 
 
 def _folded(title: str, lines: Sequence[str], *, shown: bool = False) -> list[str]:

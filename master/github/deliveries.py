@@ -2,7 +2,9 @@
 
 A delivery stays ``new`` in the table until what it asks for is safe elsewhere (an event in the inbox, a wish in the
 run's row), so a master killed in between acts again, and the second time finds it done. What must wait for GitHub's
-answer is put off with whatever is about the same pull request or ref; the others pass it.
+answer is put off with whatever is about the same pull request or ref; the others pass it, and pushes pass them all.
+
+Of two masters, the one whose scheduler is active acts. What the other keeps is seen within :data:`_LOOK_S` seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from twisted.python import log
 from twisted.python.failure import Failure
 
 from master.calls import Calls
-from master.database import deliveries
+from master.database import deliveries, outbox
 from master.database.deliveries import Delivery
 from master.github.access import Access
 from master.github.effects import Effects, Later, Outcome
@@ -50,6 +52,7 @@ class Deliveries(BuildbotService):
         self._calls = Calls()
         self._work: defer.Deferred[None] | None = None
         self._again = False
+        self._tried: dict[int, float] = {}  # rows that were put off -> when they were first, in this life
 
     @async_to_deferred
     async def reconfigService(self, *, settings: Settings, access: Access | None) -> None:
@@ -72,11 +75,11 @@ class Deliveries(BuildbotService):
         if self._work is not None:
             await self._work
 
-    async def keep(self, *, delivery: str, name: str, payload: Mapping[str, Any]) -> bool:
+    async def keep(self, *, delivery: str, name: str, payload: Mapping[str, Any], digest: str = "") -> bool:
         """Keep a verified delivery; once this returns, it is safe. False when it was known already."""
         now = self.master.reactor.seconds()
         kept: bool = await self.master.db.pool.do_with_transaction(
-            deliveries.keep, delivery=delivery, name=name, payload=payload, now=now
+            deliveries.keep, delivery=delivery, name=name, payload=payload, now=now, digest=digest
         )
         self.look()
         return kept
@@ -109,7 +112,10 @@ class Deliveries(BuildbotService):
             self._call("look", pause, self.look)
 
     async def _pass(self) -> float:
-        """Act on each delivery whose time has come; how long until the next one's, in seconds."""
+        """Act on each delivery whose time has come; how long until the next one's, in seconds.
+
+        It ends early when another has come in: that may be a push, which goes before the rest.
+        """
         scheduler = self.master.scheduler_manager.namedServices.get(NAME)
         if scheduler is None or not scheduler.isActive():  # another master's, or none yet
             return _SOON_S
@@ -117,24 +123,29 @@ class Deliveries(BuildbotService):
         put_off: set[str] = set()
         next_look = clock() + _LOOK_S
         for row_id, subject, not_before in await pool.do(deliveries.waiting):
-            if not self.running:
+            if not self.running or self._again:
                 break
             if not_before > clock() or subject in put_off:
                 put_off |= {subject} - {""}
                 next_look = min(next_look, max(not_before, clock() + _SOON_S))
                 continue
-            until = await self._one(row_id, put_off)
+            try:
+                until = await self._one(row_id, put_off)
+            except Exception:  # one whose end cannot be noted must not hold up those behind it
+                log.err(None, f"while noting what became of row {row_id} of GitHub's deliveries; trying again")
+                put_off |= {subject} - {""}
+                until = clock() + _FIRST_PAUSE_S
             next_look = min(next_look, until or next_look)
         return float(max(0.0, next_look - clock()))
 
     async def _one(self, row_id: int, put_off: set[str]) -> float:
         """Act on one delivery; until when it was put off, 0 when it is done."""
         pool, now = self.master.db.pool, self.master.reactor.seconds()
-        number, subject, failures, since = "", "", 0, now
+        number, subject, failures = "", "", 0
         outcome: Outcome | Later
         try:
             row: Delivery = await pool.do(deliveries.read, row_id)
-            number, failures, since = f"{row.delivery} ({row.name})", row.failures, row.received_at
+            number, failures = f"{row.delivery} ({row.name})", row.failures
             wanted = meaning(row.name, row.payload, self.settings)
             subject = wanted.subject
             if subject in put_off:
@@ -142,10 +153,11 @@ class Deliveries(BuildbotService):
             outcome = await self.effects.of(row, wanted)
         except Exception as error:
             outcome = _after(error, row_id)
-        if isinstance(outcome, Later) and now < since + _GIVE_UP_S:
+        if isinstance(outcome, Later) and now < self._tried.setdefault(row_id, now) + _GIVE_UP_S:
             put_off |= {subject} - {""}
             failures += outcome.counts
-            until = self.master.reactor.seconds() + max(outcome.pause, _pause(failures) if outcome.counts else _SOON_S)
+            pause = max(outcome.pause, _pause(failures) if outcome.counts else _SOON_S)
+            until = self.master.reactor.seconds() + min(pause, outcome.within)
             await pool.do_with_transaction(
                 deliveries.put_off, row_id, until=until, why=str(outcome), subject=subject, failures=failures
             )
@@ -162,6 +174,7 @@ class Deliveries(BuildbotService):
             subject=subject,
             happened_at=outcome.happened_at,
         )
+        self._tried.pop(row_id, None)
         return 0.0
 
     # -- forgetting
@@ -170,9 +183,10 @@ class Deliveries(BuildbotService):
     async def _prune(self) -> None:
         try:
             before = self.master.reactor.seconds() - _KEPT_S
-            await self.master.db.pool.do_with_transaction(deliveries.prune, before)
+            for prune in (deliveries.prune, outbox.prune):
+                await self.master.db.pool.do_with_transaction(prune, before)
         except Exception:
-            log.err(None, "while forgetting old deliveries; trying again tomorrow")
+            log.err(None, "while forgetting old deliveries and what was told; trying again tomorrow")
         if self.running:
             self._call("prune", _DAY_S, self._prune)
 

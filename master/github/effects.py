@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from master.database.deliveries import Delivery
 from master.database.records import RunRow
 from master.github import questions
 from master.github.access import Access
-from master.github.commands import perform
+from master.github.commands import MAY, perform
 from master.github.failures import GitHubRefused, GitHubUnavailable
 from master.github.payloads import Closed, Dispatched, Meaning, Meaningless, Ordered, Proposed, Pushed
 from master.pipeline import EventKind
@@ -45,12 +46,14 @@ class Outcome:
 
 
 class Later(Exception):
-    """Not yet; ``pause`` is in seconds, ``counts`` says whether it is a failure."""
+    """Not yet; ``pause`` is in seconds, ``counts`` says whether it is a failure. It is tried again ``within`` so many
+    seconds, however long the pause."""
 
-    def __init__(self, why: str, *, pause: float = 0.0, counts: bool = False) -> None:
+    def __init__(self, why: str, *, pause: float = 0.0, counts: bool = False, within: float = math.inf) -> None:
         super().__init__(why)
         self.pause = pause
         self.counts = counts
+        self.within = within
 
 
 class Effects:
@@ -60,6 +63,7 @@ class Effects:
         self.master = master
         self.settings = settings
         self.rules = rules_of(settings)
+        self.reads_changes = settings.pipeline().reads_changes
         self.access = access
         self._away = ("", 0.0)  # why GitHub is not asked just now, and until when
 
@@ -88,7 +92,7 @@ class Effects:
         request = triggers.classify(event, self.rules)
         if isinstance(request, Ignored):
             return Outcome(state="ignored", text=request.reason)
-        await self._scheduler.receive(event, key=f"github:{row.delivery}", source="github")
+        await self._scheduler.receive(event, key=_key(row), source="github")
         return Outcome(state="done", text=request.key, happened_at=at)
 
     # -- pull requests
@@ -99,12 +103,14 @@ class Effects:
         event, asked_for = wanted.event, triggers.classify(wanted.event, self.rules)
         if isinstance(asked_for, Ignored):
             return Outcome(state="ignored", text=asked_for.reason)
-        told = await self._told(row, wanted) if self.access else event
-        if isinstance(told, Ignored):
-            return Outcome(state="ignored", text=told.reason)
-        if wanted.reopened and (again := await self._reopened(event)):
-            return replace(again, happened_at=wanted.at)
-        outcome = await self._receive(row, told, wanted.at)
+        outcome = Outcome(state="done", text=asked_for.key, happened_at=wanted.at)
+        if not await self.master.db.pool.do(deliveries.received, _key(row)):  # else it waits for what comes after
+            told = await self._told(row, wanted) if self.access else event
+            if isinstance(told, Ignored):
+                return Outcome(state="ignored", text=told.reason)
+            if wanted.reopened and (again := await self._reopened(event)):
+                return replace(again, happened_at=wanted.at)
+            outcome = await self._receive(row, told, wanted.at)
         if self.settings.project.poll_interval and not asked_for.context.held:
             await self._vouch(row, event)
         return outcome
@@ -112,7 +118,7 @@ class Effects:
     async def _vouch(self, row: Delivery, event: Event) -> None:
         """Let the event's run go on where the poller told of it first, and knew nothing of the author."""
         pool = self.master.db.pool
-        if not await pool.do(deliveries.read_by_now, f"github:{row.delivery}"):
+        if not await pool.do(deliveries.read_by_now, _key(row)):
             raise Later("its event is still to become a run")
         run = await self._newest_run(event.pull_request)
         if run is None or run.head != event.head or not run.held or not _live(run):
@@ -128,13 +134,19 @@ class Effects:
     async def _told(self, row: Delivery, wanted: Proposed) -> Event | Ignored:
         """The event with what GitHub says of it; without, when GitHub will not say, or not in time."""
         try:
-            return await self._ask(questions.proposed, wanted.event, wanted.at)
+            return await self._ask(questions.proposed, wanted.event, wanted.at, self.rules, self.reads_changes)
         except GitHubRefused as error:
             log.msg(f"delivery {row.delivery}: the files of {wanted.subject} are not known: {error}")
-        except (GitHubUnavailable, Later):
-            if self.master.reactor.seconds() < row.received_at + _PATIENCE_S:
-                raise
+        except GitHubUnavailable as error:
+            if left := self._patience(row):
+                raise Later(str(error), pause=error.retry_after or 0.0, counts=True, within=left) from None
+        except Later as later:
+            if left := self._patience(row):
+                raise Later(str(later), pause=later.pause, within=left) from None
         return wanted.event
+
+    def _patience(self, row: Delivery) -> float:
+        return max(0.0, row.received_at + _PATIENCE_S - float(self.master.reactor.seconds()))
 
     async def _reopened(self, event: Event) -> Outcome | None:
         """Run again what was cancelled because the pull request was closed, if its commit is still the same."""
@@ -168,7 +180,7 @@ class Effects:
         await self._nothing_unread(command.pull)
         permission = await self._ask(questions.permission, command.by)
         head = wanted.head
-        if command.needs_head and not head:
+        if command.needs_head and not head and permission in MAY:  # a stranger's order is to cost no more questions
             head = (await self._ask(questions.pull, command.pull)).head
         return Outcome(state="done", text=await perform(command, self._scheduler, permission=permission, head=head))
 
@@ -223,6 +235,11 @@ class Effects:
             self._away = (str(error), clock() + pause)
             raise
         return answer
+
+
+def _key(row: Delivery) -> str:
+    """Of the delivery's event in the inbox."""
+    return f"github:{row.delivery}"
 
 
 def _live(run: RunRow) -> bool:

@@ -46,6 +46,10 @@ def of_answer(
         return GitHubUnavailable(f"GitHub limits how often it is asked ({status} to {asked}{words})", _pause(headers))
     if status >= 500:
         return GitHubUnavailable(f"GitHub answers {status} to {asked}{words}", _retry_after(headers))
+    if status == 403 and "is locked" in said.lower():
+        return GitHubRefused(
+            f"GitHub refuses {asked} with {status}{words.rstrip('.')}. Unlock the conversation there", status
+        )
     advice = _advice(status, headers, permissions)
     refused = AccessRefused if status in (401, 403) else GitHubRefused
     return refused(f"GitHub refuses {asked} with {status}{words}. {advice}", status)

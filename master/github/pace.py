@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 
 _BURST = 10  #: requests at once, when there were none for a while
 _EACH_S = 1.0  #: GitHub's advice: a second between two requests that change something
-_OUTAGE_S = 120.0  #: the longest pause between two attempts while GitHub cannot be reached
+_OUTAGE_S = 120.0  #: the longest pause between two attempts while GitHub cannot be reached, about
 _ACCESS_S = 3600.0  #: and while it says that we may not
-_ROW_S = 300.0
+_ROW_S = 300.0  #: and between two attempts of one row, also when others come through
 _REFUSED_S = 24 * 3600.0
-_PATIENCE = 8  #: so often a row is refused before it is given up: about four days
+_PATIENCE = 8  #: so often a row is refused before it is given up: about two days
 NEVER = 1e12  #: a time that does not come
 
 
@@ -28,7 +28,8 @@ class Pace:
     def wait(self) -> float:
         """Seconds until anything may be sent."""
         now = self._clock()
-        self._tokens, self._filled = min(_BURST, self._tokens + (now - self._filled) / _EACH_S), now
+        passed = max(0.0, now - self._filled)  # a clock may be set back
+        self._tokens, self._filled = min(_BURST, self._tokens + passed / _EACH_S), now
         short = (1 - self._tokens) * _EACH_S if self._tokens < 1 else 0.0
         return max(short, self._until.get("", 0.0) - now, 0.0)
 

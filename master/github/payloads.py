@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from master.github import commands
 from master.github.commands import Approve, Command, NotUnderstood
+from master.github.vouching import association_of
 from master.pipeline import EventKind
 from master.settings import Settings
 from master.triggers import NO_SHA, Event, InvalidEvent
@@ -192,6 +193,9 @@ def _pull_request(payload: Mapping[str, Any], approve_label: str) -> Proposed | 
     at = _time(_field(payload, str, "pull_request", "updated_at"), "pull_request.updated_at")
     if action == "closed":
         return Closed(number=number, at=at)
+    # one who reopens it need not have pushed what was pushed while it was closed
+    pusher = "" if action == "reopened" else str(_optional(payload, "sender").get("login") or "")
+    association, doubt = association_of(pull, pusher=pusher)
     event = Event(
         kind=EventKind.PULL_REQUEST,
         ref=f"refs/pull/{number}/head",
@@ -202,7 +206,8 @@ def _pull_request(payload: Mapping[str, Any], approve_label: str) -> Proposed | 
         pull_request=number,
         message=str(pull.get("title") or ""),
         author=str(_optional(pull, "user").get("login") or ""),
-        association=str(pull.get("author_association") or ""),
+        association=association,
+        doubt=doubt,
     )
     return Proposed(event=event, at=at, reopened=action == "reopened")
 

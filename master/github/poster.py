@@ -1,7 +1,7 @@
 """The service that tells GitHub: what runs come to is written into the outbox, and the outbox is sent.
 
 Two loops that do not wait for each other. *Reporting* hears of each run that was carried forward and writes what is
-wanted of it; *posting* sends, one request at a time and the oldest row first, the newest version of each row until
+wanted of it; *posting* sends, one request at a time and what waits longest first, the newest version of each row until
 GitHub has accepted it. A master killed in between sends the same again, which changes nothing at GitHub. Where several
 masters share a database, the one whose scheduler is active does this.
 """
@@ -9,6 +9,7 @@ masters share a database, the one whose scheduler is active does this.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from buildbot.util.service import BuildbotService
@@ -23,7 +24,8 @@ from master.github.access import Access
 from master.github.failures import AccessRefused, GitHubError, GitHubRefused, GitHubUnavailable
 from master.github.pace import NEVER, Pace
 from master.github.reporter import Reporter
-from master.github.sending import KINDS, Sender
+from master.github.sending import Sender
+from master.github.statuses import SUMMARY
 from master.scheduler import NAME as SCHEDULER
 from master.settings import Settings
 
@@ -44,6 +46,7 @@ class Poster(BuildbotService):
     name = "github"
     reporter: Reporter
     sender: Sender
+    kinds: list[str]  #: of rows that are sent
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(name=self.name, **kwargs)
@@ -55,8 +58,10 @@ class Poster(BuildbotService):
         self._wanted: set[str] = set()  # loops that are to run once more
         self._running = False
 
-    def checkConfig(self, *, settings: Settings, access: Access, page: str) -> None:
-        """Nothing more than the settings' own checks."""
+    @cached_property
+    def pace(self) -> Pace:
+        """One for the service's life: what GitHub has said of when holds whatever the settings say now."""
+        return Pace(self.master.reactor.seconds)
 
     @async_to_deferred
     async def reconfigService(self, *, settings: Settings, access: Access, page: str) -> None:
@@ -68,7 +73,8 @@ class Poster(BuildbotService):
             comment=github is not None and github.comment,
         )
         self.sender = Sender(access)
-        self.pace = Pace(self.master.reactor.seconds)
+        wanted = {outbox.STATUS: self.reporter.statuses, outbox.COMMENT: self.reporter.comment}
+        self.kinds = [kind for kind, on in wanted.items() if on]
         self._caught_up, self._running = False, True
         self._call("look", 0, self._look)
 
@@ -139,17 +145,18 @@ class Poster(BuildbotService):
     async def _post_all(self) -> float | None:
         """Send what may be sent; seconds until there may be more, ``None`` for when something is heard."""
         pool = self.master.db.pool
-        while self._active:
+        while self._active and self.kinds:
+            kinds = self.kinds
             wait: float = self.pace.wait()
             if wait:
                 return wait
             now: float = self.master.reactor.seconds()
-            row = await pool.do(outbox.next_row, self.pace.open(KINDS), now)
+            row = await pool.do(outbox.next_row, self.pace.open(kinds), now, SUMMARY)
             if row is None:
-                following: float | None = await pool.do(outbox.next_time)
+                following: float | None = await pool.do(outbox.next_time, kinds)
                 if following is None:
                     return None
-                return max(following - now, self.pace.wait_for(KINDS), _SOON_S)
+                return max(following - now, self.pace.wait_for(kinds), _SOON_S)
             await self._try(row)
         return None
 
@@ -164,13 +171,18 @@ class Poster(BuildbotService):
             await self._put_off(row, error, self.pace.no_access(row.kind, row.failures))
         except GitHubRefused as error:
             await self._put_off(row, error, self.pace.refused(row.failures))
+        except Exception as error:  # an answer that nobody foresaw: the other rows are to have their turn all the same
+            log.err(error, f"while telling GitHub of {row.key}")
+            await self._put_off(row, error, self.pace.refused(row.failures))
         else:
             self.pace.succeeded(row.kind)
             if self._running:
                 await pool.do_with_transaction(outbox.sent, row, remote_id)
 
-    async def _put_off(self, row: outbox.Row, error: GitHubError, until: float) -> None:
-        said = f"{error} (given up)" if until == NEVER else str(error)
+    async def _put_off(self, row: outbox.Row, error: Exception, until: float) -> None:
+        name = type(error).__name__
+        said = str(error) if isinstance(error, GitHubError) else f"{name} at what it answered: twistd.log says more"
+        said += " (given up)" if until == NEVER else ""
         log.msg(f"GitHub was not told of {row.key}: {said}")
         if self._running:
             note = isinstance(error, GitHubRefused)  # an outage passes: it is not the run's matter

@@ -7,42 +7,33 @@ anywhere is completed by publishing again, by this master or by its successor, a
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from packaging.version import InvalidVersion, Version
-
 from master.github.access import Access
 from master.github.failures import GitHubError, GitHubRefused, GitHubUnavailable
-from master.releases import MANIFEST, NOTES, SUMS, Release, ReleaseRefused, ReleaseStopped, check
+from master.github.release_content import File, body_of, files_of, is_prerelease, make_latest
+from master.releases import Release, ReleaseRefused, ReleaseStopped, check
 
 PERMISSIONS = {"contents": "write"}
 PATIENCE_S = 600.0  #: an outage or a limit of so many seconds is waited out within one try of the stage
 _LONGEST_PAUSE_S = 60.0
 _UPLOAD_TIMEOUT_S = (20.0, 300.0, 60.0, 20.0)  #: to connect, to hear (GitHub hashes first), to send a block, to begin
 _LARGEST = (2 << 30) - 1  #: GitHub takes files below 2 GiB
-_LONGEST_BODY = 125_000  #: characters, GitHub's limit
 _BLOCK = 1 << 20
 _OURS = (
     "<!-- filled by mlc-ci until it is public; changes are lost -->"  #: how a draft of ours is known: its whole text
 )
-_CHANGED_MEANWHILE = (404, 422)  #: what GitHub answers when what was seen is gone, or there is already what was not
+_LASTS_S = 50 * 60.0  #: so long at least is a token good when a try begins, of the hour that GitHub makes them for
+#: What is looked at once more: GitHub answers so when what was seen is gone, when there is already what was not, and
+#: when the token has ended on the way.
+_LOOK_AGAIN = (401, 404, 422)
 
 Answer = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    name: str
-    content: Path | bytes
-    size: int
-    sha256: str
 
 
 class GitHubTarget:
@@ -67,28 +58,31 @@ class GitHubTarget:
             GitHubRefused: GitHub does not allow it; the message says what to grant.
         """
         check(release)
-        files = _files(release)
+        files = files_of(release)
         if wrong := next((file for file in files if not 0 < file.size <= _LARGEST), None):
             raise ReleaseRefused(f"{wrong.name} has {wrong.size} bytes: GitHub takes files of 1 byte to 2 GiB")
-        until, pause, looked_again = time.monotonic() + self._patience, 1.0, False
+        until, pause, look_again = time.monotonic() + self._patience, 1.0, set(_LOOK_AGAIN)
+        revealing = threading.Event()
         while True:
             try:
-                return self._once(release, files, stop)
-            except GitHubError as error:
-                _go_on(stop)
+                return self._once(release, files, stop, revealing)
+            except (ReleaseStopped, GitHubError) as error:
+                if stop.is_set():
+                    return self._stopped(release, files, revealing.is_set())
                 if isinstance(error, GitHubUnavailable):
                     left = until - time.monotonic()
                     if left <= 0:
                         raise
                     stop.wait(min(left, pause if error.retry_after is None else error.retry_after))
                     pause = min(2 * pause, _LONGEST_PAUSE_S)
-                elif isinstance(error, GitHubRefused) and error.status in _CHANGED_MEANWHILE and not looked_again:
-                    looked_again = True  # as when an upload that was given up has arrived after all
+                elif isinstance(error, GitHubRefused) and error.status in look_again:
+                    look_again.remove(error.status)  # as when an upload that was given up has arrived after all
                 else:
                     raise
 
-    def _once(self, release: Release, files: list[_File], stop: threading.Event) -> str:
-        with self._access.client(PERMISSIONS) as github, github.get_sync_client() as client:
+    def _once(self, release: Release, files: list[File], stop: threading.Event, revealing: threading.Event) -> str:
+        """One try; ``revealing`` is set before the one request that makes the release public."""
+        with self._access.client(PERMISSIONS, lasts=_LASTS_S) as github, github.get_sync_client() as client:
             ask = _Asking(github, client, self._repository, stop)
             ask.commit_of(release)
             found = list(ask.every("/releases"))
@@ -103,8 +97,30 @@ class GitHubTarget:
                 ask.request("DELETE", f"/releases/{twice['id']}")
             ask.fill(draft, files)
             ask.commit_of(release)  # publishing the draft of a tag that is gone would make the tag anew, elsewhere
-            shown = ask.reveal(draft, release, _newest(release.tag, public))
+            _go_on(stop)
+            revealing.set()
+            shown = ask.reveal(draft, release, make_latest(release.tag, public))
             return f"published {len(files)} assets at {shown}"
+
+    def _stopped(self, release: Release, files: list[File], revealing: bool) -> str:
+        """Where a release that was stopped is public all the same: GitHub's answer to making it so may have been lost.
+
+        Raises:
+            ReleaseStopped: it is not.
+            GitHubUnavailable: GitHub does not tell.
+        """
+        if not revealing:
+            raise ReleaseStopped
+        try:
+            with self._access.client(PERMISSIONS) as github, github.get_sync_client() as client:
+                ask = _Asking(github, client, self._repository, threading.Event())
+                for other in ask.every("/releases"):
+                    if other["tag_name"] == release.tag and not other["draft"]:
+                        return ask.same_or_refuse(other, release, files)
+        except GitHubError as error:
+            said = f"stopped while {release.tag} was made public, and GitHub does not tell whether it is: {error}"
+            raise GitHubUnavailable(said) from None
+        raise ReleaseStopped
 
 
 @dataclass(frozen=True)
@@ -153,7 +169,7 @@ class _Asking:
         body = {"tag_name": release.tag, "name": release.tag, "body": _OURS, "draft": True}
         return dict(self.call("POST", "/releases", json=body))
 
-    def fill(self, draft: Answer, files: list[_File]) -> None:
+    def fill(self, draft: Answer, files: list[File]) -> None:
         """Have the draft hold these files, all of each and no others.
 
         What does not come out right is found by the next try.
@@ -169,7 +185,7 @@ class _Asking:
         if wrong := [name for name, state in self.compare(draft, files).items() if state != "right"]:
             raise GitHubUnavailable(f"GitHub does not hold what was sent: {', '.join(wrong)}")
 
-    def compare(self, release: Answer, files: list[_File]) -> Mapping[str, int | str]:
+    def compare(self, release: Answer, files: list[File]) -> Mapping[str, int | str]:
         """By name: ``right``, ``missing``, or the number of an asset that is wrong or does not belong there."""
         states: dict[str, int | str] = {file.name: "missing" for file in files}
         wanted = {file.name: file for file in files}
@@ -179,7 +195,7 @@ class _Asking:
             states[asset["name"]] = "right" if right else int(asset["id"])
         return states
 
-    def holds(self, asset: Answer, file: _File) -> bool:
+    def holds(self, asset: Answer, file: File) -> bool:
         if asset["state"] != "uploaded" or asset["size"] != file.size:
             return False
         digest = asset.get("digest") or f"sha256:{self.digest(asset)}"
@@ -198,7 +214,7 @@ class _Asking:
             answer.close()
         return digest.hexdigest()
 
-    def upload(self, draft: Answer, file: _File) -> None:
+    def upload(self, draft: Answer, file: File) -> None:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(file.size)}
         about = {"params": {"name": file.name}, "headers": headers}
         url = draft["upload_url"].split("{")[0]
@@ -216,11 +232,11 @@ class _Asking:
 
     def reveal(self, draft: Answer, release: Release, latest: str) -> str:
         """Make the draft public; where it is."""
-        body = {"tag_name": release.tag, "name": release.tag, "body": _body(release), "draft": False}
-        body |= {"prerelease": _prerelease(release.tag), "make_latest": latest}
+        body = {"tag_name": release.tag, "name": release.tag, "body": body_of(release), "draft": False}
+        body |= {"prerelease": is_prerelease(release.tag), "make_latest": latest}
         return str(self.call("PATCH", f"/releases/{draft['id']}", json=body)["html_url"])
 
-    def same_or_refuse(self, public: Answer, release: Release, files: list[_File]) -> str:
+    def same_or_refuse(self, public: Answer, release: Release, files: list[File]) -> str:
         states = self.compare(public, files)
         if all(states[file.name] == "right" for file in files):
             return f"{public['html_url']} was published before"
@@ -246,42 +262,3 @@ def _blocks(content: BinaryIO, stop: threading.Event) -> Iterator[bytes]:
     while block := content.read(_BLOCK):
         _go_on(stop)
         yield block
-
-
-def _files(release: Release) -> list[_File]:
-    """Everything that goes up: assets, checksums and manifest, as in a folder; notes where they are cut."""
-    files = [_File(name=one.name, content=one.source, size=one.size, sha256=one.sha256) for one in release.assets]
-    texts = {SUMS: release.sums, MANIFEST: json.dumps(release.manifest, indent=2) + "\n"}
-    if len(release.notes) > _LONGEST_BODY:
-        texts[NOTES] = release.notes
-    for name, text in texts.items():
-        raw = text.encode()
-        files.append(_File(name=name, content=raw, size=len(raw), sha256=hashlib.sha256(raw).hexdigest()))
-    return files
-
-
-def _body(release: Release) -> str:
-    if len(release.notes) <= _LONGEST_BODY:
-        return release.notes
-    rest = f"\n\n… the notes go on in {NOTES}, among the files below.\n"
-    return release.notes[: _LONGEST_BODY - len(rest)] + rest
-
-
-def _version(tag: str) -> Version | None:
-    try:
-        return Version(tag)
-    except InvalidVersion:
-        return None
-
-
-def _prerelease(tag: str) -> bool:
-    version = _version(tag)
-    return version is not None and version.is_prerelease
-
-
-def _newest(tag: str, public: list[Answer]) -> str:
-    """``make_latest``: nothing that is older than what is public, and no prerelease, is shown as the latest."""
-    version = _version(tag)
-    others = [_version(one["tag_name"]) for one in public if not one["prerelease"]]
-    older = version is not None and any(other is not None and other > version for other in others)
-    return "false" if _prerelease(tag) or older else "legacy"

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from master import summary
 from master.database import build_facts, outbox, store
-from master.database.records import AttemptRow, RunRow
+from master.database.records import RunRow
 from master.github import comment, statuses
 from master.pipeline import Pipeline
 
@@ -25,19 +25,20 @@ class Reporter:
     comment: bool
 
     def report(self, connection: sa.Connection, run_id: int, now: float) -> bool:
-        """Say what GitHub is to show of a run; whether anything of that is new."""
+        """Say what GitHub is to show of a run and of its commit; whether anything of that is new."""
         run = store.run(connection, run_id)
         if run is None or not statuses.has_a_say(run):
             return False
-        attempts = store.attempts(connection, [run_id])
         changed = False
-        if self.statuses:
-            for status in statuses.wanted(run, attempts, self.pipeline, self.page):
+        speaker = statuses.speaker(store.runs_of_commit(connection, run.head)) if self.statuses else None
+        if speaker is not None:
+            attempts = store.attempts(connection, [speaker.id])
+            for status in statuses.wanted(speaker, attempts, self.pipeline, self.page):
                 key = f"{run.head} {status.context}"
                 wanted = {"sha": run.head, **asdict(status)}
-                changed |= outbox.want(connection, outbox.STATUS, key, run_id, wanted, now)
+                changed |= outbox.want(connection, outbox.STATUS, key, speaker.id, wanted, now)
         if self.comment and _worth_a_comment(run):
-            wanted = {"pull": run.pull_request, "body": self._comment(connection, run, attempts)}
+            wanted = {"pull": run.pull_request, "body": self._comment(connection, run)}
             key = f"pull {run.pull_request}"
             made = not run.cancelled  # one that was cancelled changes a comment, and makes none
             changed |= outbox.want(connection, outbox.COMMENT, key, run_id, wanted, now, make=made)
@@ -47,7 +48,8 @@ class Reporter:
         """Runs that a master that was killed may have left unreported."""
         return outbox.unfinished(connection, now - _ACTIVE_S)
 
-    def _comment(self, connection: sa.Connection, run: RunRow, attempts: list[AttemptRow]) -> str:
+    def _comment(self, connection: sa.Connection, run: RunRow) -> str:
+        attempts = store.attempts(connection, [run.id])
         files = store.artifacts_of(connection, [run.id])
         builds = build_facts.of_builds(connection, [each.build_id for each in attempts if each.build_id])
         lines = summary.stage_lines(self.pipeline.names(), attempts, files, builds)
@@ -57,6 +59,7 @@ class Reporter:
 
 
 def _worth_a_comment(run: RunRow) -> bool:
-    """Whether it has ended, or waits for somebody; not when the next run of its pull request is there already."""
-    waits = bool(run.held) and not run.cancelled
-    return bool(run.pull_request) and (run.ended_at is not None or waits) and not run.cancelled.startswith("superseded")
+    """Whether it has ended, or waits for somebody or did; not when its pull request has the next run already."""
+    approval = bool(run.held or run.approved) and not run.cancelled
+    worth = run.ended_at is not None or approval
+    return bool(run.pull_request) and worth and not run.cancelled.startswith("superseded")

@@ -8,7 +8,6 @@ from master.database.outbox import COMMENT, STATUS, Row
 from master.github.access import Access, GitHubRefused
 from master.github.comment import MARKER
 
-KINDS = (STATUS, COMMENT)
 #: What telling each kind takes, and no more.
 PERMISSIONS = {STATUS: {"statuses": "write"}, COMMENT: {"pull_requests": "write"}}
 _PAGES = 30  #: of a pull request's comments, 100 on each, that are searched for ours

@@ -7,13 +7,13 @@ warns is a success that says so, and *error* is what was not the code's fault.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from master.database.records import AttemptRow, RunRow
 from master.github.wording import one_line, shortened
-from master.pipeline import Pipeline, State
+from master.pipeline import EventKind, Pipeline, State
 
 PREFIX = "mlc-ci/"
 SUMMARY = f"{PREFIX}summary"  #: the context that stands for the run
@@ -45,9 +45,24 @@ class Status:
 
 
 def has_a_say(run: RunRow) -> bool:
-    """Whether the run speaks for its commit. One of chosen stages does not: it would turn a commit green that it has
-    only seen a part of."""
-    return run.selected is None
+    """Whether the run may speak for its commit. A manual one does not: it may leave out stages, and what publishes, and
+    would turn a commit green that it has only seen a part of."""
+    return run.selected is None and run.kind is not EventKind.MANUAL
+
+
+def speaker(runs: Iterable[RunRow]) -> RunRow | None:
+    """Which of all runs of one commit its statuses tell of: whoever may make a pull request of somebody else's commit
+    must not change what is said of it.
+
+    Of one ref the newest. Of several the trusted before the untrusted, and those before one that nobody let run; one
+    that is wanted before one that was cancelled; a tag's, which has all the stages; the newest.
+    """
+    newest = {(run.ref, run.kind): run for run in sorted(runs, key=lambda run: run.id) if has_a_say(run)}
+    return max(newest.values(), key=_weight, default=None)
+
+
+def _weight(run: RunRow) -> tuple[bool, bool, bool, bool, int]:
+    return (run.trusted, not run.held, not run.cancelled, run.kind is EventKind.TAG, run.id)
 
 
 def wanted(run: RunRow, attempts: Sequence[AttemptRow], pipeline: Pipeline, page: str) -> list[Status]:

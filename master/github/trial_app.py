@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from master.errors import SecretUnreadable
 from master.github.access import Access, GitHubError
 from master.github.needs import suffices
-from master.github.trial_notes import Notes
+from master.github.trial_notes import DISPATCHES, Notes
 from master.settings import read_secret
 from master.settings_github import APP_KEY
 
@@ -118,7 +118,11 @@ def _app_hook(notes: Notes, access: Access, app: Any) -> None:
         hint = f"fine if the repository has one of its own, for {notes.hook}: Settings, Webhooks, Recent deliveries"
         notes.say("webhook", None, "the App has none", hint)
     elif notes.hook_is_right(config, "the App's"):
-        notes.events(set(app.get("events", ())), "the App's")
+        events = set(app.get("events", ()))
+        notes.events(events, "the App's")
+        if DISPATCHES not in events:
+            hint = "tick it in its form, if manual runs are to be asked for through GitHub's API"
+            notes.say("webhook", None, f"the App's does not deliver {DISPATCHES}", hint)
 
 
 def _is_needed(notes: Notes, name: str, level: str) -> bool:

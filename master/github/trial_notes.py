@@ -14,6 +14,7 @@ from master.settings_github import WEBHOOK_SECRET, GitHubSettings
 from master.tried import Tried
 
 EVENTS = frozenset({"push", "pull_request", "issue_comment"})  #: what the webhook must deliver
+DISPATCHES = "repository_dispatch"  #: an App's may, a repository's cannot
 
 
 class Notes:

@@ -21,6 +21,7 @@ from master.site import files
 from master.site.owners import Owners
 from master.site.process import Process
 from master.worker_port import chain_for
+from workers.start import passed_on
 
 ARTIFACTS = "artifacts"  #: what the artifact process is called
 _POLL_S = 0.05
@@ -146,7 +147,11 @@ class Site:
             name=name,
             command=[launch.script("mlc-ci-worker"), "start", str(folder)],
             log=self.folder / "logs" / f"{name}.log",
-            environment={**self.environment, "HOME": str(folder), **({"USER": owner.name} if owner else {})},
+            environment={  # its builds can read it
+                **passed_on(self.environment),
+                "HOME": str(folder),
+                **({"USER": owner.name} if owner else {}),
+            },
             owner=owner,
         )
         self._run(process)

@@ -13,6 +13,7 @@ from twisted.web.server import Request
 from twisted.web.static import File
 
 from master.web.api import Api
+from master.web.page_request import PageRequest
 
 
 class StaticFiles(File):
@@ -41,9 +42,11 @@ class PipelinesApplication(Application):
         self.resource.putChild(b"api", cast(IResource, self.api))
         self.ui = True
 
-    def setMaster(self, master: object) -> None:
+    def setMaster(self, master: Any) -> None:
         super().setMaster(master)
         self.api.master = master
+        if master.www.site is not None:  # Buildbot calls again once it has its site, and opens the port after that
+            master.www.site.requestFactory = PageRequest
 
 
 def _version() -> str:

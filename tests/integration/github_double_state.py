@@ -71,7 +71,8 @@ class State:
     installation_id: int
     granted: dict[str, str]
     asked_for: dict[str, str] = field(default_factory=dict)  #: what the App wants and nobody has accepted yet
-    events: list[str] = field(default_factory=lambda: ["push", "pull_request", "issue_comment"])  #: that the App gets
+    #: that the App gets
+    events: list[str] = field(default_factory=lambda: ["push", "pull_request", "issue_comment", "repository_dispatch"])
     hook: dict[str, str] = field(default_factory=dict)  #: the App's webhook, as its form says
     token_life: float = 3600.0
     digests: bool = True  #: assets carry ``digest``

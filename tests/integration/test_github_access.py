@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,6 +161,29 @@ def test_what_is_wrong_with_the_request_is_refused(github: GitHubDouble, tmp_pat
         set_status(access(github, tmp_path), "b" * 40)
     assert caught.value.status == 422
     assert not isinstance(caught.value, AccessRefused)
+
+
+def test_an_answer_that_is_cut_while_it_is_read_is_an_outage(tmp_path: Path) -> None:
+    class Cut(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"x" * 1000)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    (tmp_path / "github-token").touch(mode=0o600)
+    (tmp_path / "github-token").write_text("pat")
+    with HTTPServer(("127.0.0.1", 0), Cut) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        api = f"http://127.0.0.1:{server.server_port}"
+        asking = Access(GitHubSettings(repository="acme/sample", access="token", api=api), tmp_path)
+        with pytest.raises(GitHubUnavailable, match="RemoteProtocolError"), asking.client(READ) as github:
+            list(github.request("GET", "/asset", stream=True).raw_response.iter_bytes())
+        thread.join()
 
 
 def test_no_server_is_an_outage(github: GitHubDouble, tmp_path: Path) -> None:

@@ -237,6 +237,15 @@ def test_an_event_that_is_not_delivered_is_told(site: Site, github: GitHubDouble
     assert "the App's lacks events: issue_comment" in one(site.tried(APP), "webhook")
 
 
+def test_an_app_that_delivers_no_dispatch_is_told_and_not_blamed(site: Site, github: GitHubDouble) -> None:
+    said = "the App's does not deliver repository_dispatch"
+    assert said not in "\n".join(map(str, site.tried(APP)))
+    github.set(events=["push", "pull_request", "issue_comment"])
+    found = site.tried(APP)
+    assert not problems(found)
+    assert said in "\n".join(map(str, found))
+
+
 def test_the_webhooks_secret_must_be_there_and_long(site: Site) -> None:
     site.secret("github-webhook-secret", "short")
     assert "has only 5 characters" in one(site.tried(NONE), "webhook secret")

@@ -31,7 +31,7 @@ def tables(**github: Any) -> Tables:
         **pipeline(),
         "project": {"poll_interval": 0},
         "github": own,
-        "stages": {"build": commands("build"), "summary": {"needs": ["build"]}},
+        "stages": {"build": commands("build", paths_ignore=["docs/"]), "summary": {"needs": ["build"]}},
     }
 
 
@@ -323,7 +323,7 @@ def let_in(rig: Rig, github: GitHubDouble) -> None:
 def access(github: GitHubDouble) -> Payload:
     """Settings with which the double is GitHub."""
     names = {"repository": "acme/sample", "formerly": ["sample/sample"]}
-    return {**names, "access": "app", "app_id": github.app_id, "api": github.url}
+    return {**names, "access": "app", "app_id": github.app_id, "api": github.url, "approve_label": "ci-ok"}
 
 
 @pytest.fixture(scope="module")
@@ -395,13 +395,31 @@ def test_who_may_order_is_asked_of_github(asking: Asking) -> None:
     github.pull(70, pushed.head)
     acted_upon(rig, Sender(rig).send("pull_request", payload))
     assert rig.run(pushed)["held"]
+    asked = len(github.requests("GET", "/pulls/70"))
     state, outcome = acted_upon(rig, Sender(rig).send("issue_comment", comment(payload, "/ci ok", by="passer-by")))
     assert (state, "passer-by may not" in outcome) == ("refused", True), outcome
+    assert len(github.requests("GET", "/pulls/70")) == asked, "what a stranger says costs no question about the commit"
     assert rig.run(pushed)["held"]
     exactly = f"/ci ok {pushed.head[:12]}"
     state, outcome = acted_upon(rig, Sender(rig).send("issue_comment", comment(payload, exactly)))
     assert (state, "approved by maintainer" in outcome) == ("done", True), outcome
     assert not rig.run(pushed)["held"]
+
+
+def test_an_order_that_is_sent_again_under_another_number_counts_once(asking: Asking) -> None:
+    rig, github = asking.rig, asking.github
+    github.person("maintainer", "write")
+    payload, pushed = pull_request(rig, 75, association="NONE")
+    github.pull(75, pushed.head)
+    acted_upon(rig, Sender(rig).send("pull_request", payload))
+    late = acted_upon(rig, Sender(rig).send("issue_comment", comment(payload, "/ci cancel", at="2020-01-01T00:00:00Z")))
+    assert (late[0], "was made after /ci cancel was written" in late[1]) == ("refused", True), late
+    order = comment(payload, "/ci cancel", at="2096-01-01T00:00:00Z")
+    number = Sender(rig).send("issue_comment", order)
+    assert acted_upon(rig, number)[1].endswith("is cancelled")
+    again = Sender(rig).send("issue_comment", order)
+    assert again != number
+    assert not rig.rows("select 1 from deliveries where delivery = ?", again)
 
 
 def test_a_label_approves_the_commit_it_was_put_on(asking: Asking) -> None:
@@ -427,7 +445,7 @@ def test_webhook_and_poller_tell_the_same_event(make_rig: MakeRig, github: GitHu
     github.fail("error", "GET .*/pulls/", count=0, status=502)  # until GitHub knows the pull request, too
     proposed, pull = pull_request(rig, 7)
     base = proposed["pull_request"]["base"]["sha"]
-    github.pull(7, pull.head, author="sample", association="MEMBER", files=["a.cc"], base_sha=base)
+    github.pull(7, pull.head, author="sample", association="MEMBER", fork=False, files=["a.cc"], base_sha=base)
     github.mend()
     run = rig.run(pull)
     assert (run["base"], run["held"], json.loads(run["changed_files"])) == (base, "", ["a.cc"])

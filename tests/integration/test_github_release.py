@@ -293,7 +293,7 @@ def test_a_storm_is_waited_out_as_github_asks(
     assert min(waits) > 0.9
 
 
-@pytest.mark.parametrize("status", [404, 422])
+@pytest.mark.parametrize("status", [401, 404, 422])
 def test_what_changed_between_looking_and_acting_is_looked_at_once_more(
     github: GitHubDouble, publish: Publish, tmp_path: Path, status: int
 ) -> None:
@@ -343,6 +343,57 @@ def test_a_cancelled_release_is_not_published(github: GitHubDouble, publish: Pub
     thread.join(10)
     assert ended
     assert [one["draft"] for one in github.releases()] == [True]
+
+
+def test_a_release_begins_with_a_token_that_will_last(
+    github: GitHubDouble, access: Access, publish: Publish, tmp_path: Path
+) -> None:
+    github.set(token_life=900)
+    soon = access.token({"contents": "write"}, lasts=7200)
+    github.set(token_life=3600)
+    publish(a_release(tmp_path))
+    assert access.token({"contents": "write"}) != soon
+    right(github, a_release(tmp_path))
+
+
+class Cancelled(threading.Event):
+    """Is set while the release waits to try again, and something happens to GitHub then."""
+
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.then = then
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.set()
+        self.then()
+        return True
+
+
+def test_a_release_that_became_public_as_it_was_cancelled_says_so(
+    github: GitHubDouble, publish: Publish, tmp_path: Path
+) -> None:
+    release = a_release(tmp_path)
+    github.fail("cut", "PATCH", acted=True)
+    said = publish(release, patience=600, stop=Cancelled())
+    assert said == "https://github.com/acme/sample/releases/tag/v1.0 was published before"
+    right(github, release)
+
+
+def test_a_release_that_did_not_become_public_is_stopped(
+    github: GitHubDouble, publish: Publish, tmp_path: Path
+) -> None:
+    github.fail("cut", "PATCH")
+    with pytest.raises(ReleaseStopped):
+        publish(a_release(tmp_path), patience=600, stop=Cancelled())
+    assert [one["draft"] for one in github.releases()] == [True]
+
+
+def test_where_github_does_not_tell_whether_it_is_public_nobody_says_that_it_is_not(
+    github: GitHubDouble, publish: Publish, tmp_path: Path
+) -> None:
+    github.fail("cut", "PATCH", acted=True)
+    with pytest.raises(GitHubUnavailable, match=r"stopped while v1\.0 was made public, and GitHub does not tell"):
+        publish(a_release(tmp_path), patience=600, stop=Cancelled(lambda: github.fail("error", count=0)))
 
 
 def test_a_cancelled_upload_ends_at_once(github: GitHubDouble, publish: Publish, tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def test_permissions_are_githubs_own() -> None:
         (GITHUB + "comment = true", "github.comment"),
         (GITHUB + STAGE + "permissions = { packages = 'write' }", "stages.image.permissions"),
         (GITHUB + "access = 'token'\napp_id = 7", "github.app_id"),
+        (GITHUB + "app_id = 7", "github.app_id"),
         (GITHUB + "access = 'app'\napp_id = 7\nwebhook = false", "github.webhook"),
+        (GITHUB + "access = 'token'\nwebhook = false", "github.webhook"),
         (GITHUB + "webhook = false\n[project]\npoll_interval = 0", "github.webhook"),
         (GITHUB + "vouched = ['MEMBER', 'NONE']", "github.vouched"),
         (GITHUB + "access = 'token'\ncomment = true\n[project]\npull_requests = false", "github.comment"),
@@ -47,6 +49,12 @@ def test_what_nobody_means_is_a_warning(text: str, key: str) -> None:
     examined = read(project or text, environ=_project(github))
     assert problem(examined, key).severity == "warning"
     assert examined.errors == []
+
+
+def test_a_number_of_an_app_is_named_where_there_is_none() -> None:
+    found = problem(read(GITHUB + "access = 'token'\ninstallation_id = 9"), "github.installation_id")
+    assert (found.found, "App's" in found.message) == ("9", True)
+    assert read(GITHUB + "access = 'token'\ninstallation_id = 9").problems == [found]
 
 
 def _project(lines: str) -> dict[str, str]:

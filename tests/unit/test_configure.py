@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from master.errors import SecretUnreadable, UserError
 from master.launch import prepare
 from master.places import ADMIN_PASSWORD, SECRETS, SETTINGS, password_name
 from master.secret_files import ensure
-from master.settings_github import WEBHOOK_SECRET
+from master.settings_github import OAUTH_SECRET, WEBHOOK_SECRET
 
 
 @pytest.fixture
@@ -70,6 +72,37 @@ def test_a_secret_that_is_made_by_many_at_once_is_one_and_whole(tmp_path: Path) 
 
 def test_without_settings_of_github_there_is_no_webhook(basedir: Path) -> None:
     assert "change_hook_dialects" not in configure(basedir)["www"]
+
+
+CONFIGURE = "import sys, pathlib, master.configure as m; m.configure(pathlib.Path(sys.argv[1])); print(*sys.modules)"
+
+
+def imported(basedir: Path) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", CONFIGURE, basedir], check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
+def test_a_master_without_github_imports_nothing_for_it(basedir: Path) -> None:
+    """Of 40 MB that a master without it would never use."""
+    ours = {f"master.github.{name}" for name in ("hook", "deliveries", "poster", "questions")}
+    heavy = {"requests", "githubkit", "httpx", "buildbot.www.oauth2", "buildbot.www.hooks.github"}
+    assert not imported(basedir) & (ours | heavy | {"master.web.github_login"})
+    login = '[github.login]\nclient_id = "x"\nadmins = ["ann"]\n'
+    (basedir / SETTINGS).write_text(MINIMAL + '[github]\nrepository = "o/r"\naccess = "token"\n' + login)
+    for name in (WEBHOOK_SECRET, OAUTH_SECRET):
+        ensure(basedir / SECRETS, name)
+    assert imported(basedir) >= ours | {"requests", "master.web.github_login"} - {"githubkit"}
+
+
+def test_all_who_ask_github_share_its_tokens(basedir: Path) -> None:
+    """Else each release stage has a token of its own made, at every reconfiguration."""
+    stage = '[stages.out]\nuses = "release"\nneeds = ["lint"]\nwhen = ["tag"]\ntarget = { kind = "github" }\n'
+    (basedir / SETTINGS).write_text(MINIMAL + '[github]\nrepository = "o/r"\naccess = "token"\n' + stage)
+    ensure(basedir / SECRETS, WEBHOOK_SECRET)
+    configured = configure(basedir)
+    [release] = [builder for builder in configured["builders"] if builder.name == "out"]
+    asks = {release.factory.steps[0].kwargs["target"]._access, configured["secretsProviders"][0]._config_args[1]}
+    assert len(asks) == 1
 
 
 def test_a_webhook_wants_its_secret(basedir: Path) -> None:

@@ -47,6 +47,14 @@ def ok(sha: str = "", at: float = AT, by: str = "ann") -> Approve:
     return Approve(pull=7, by=by, at=at, sha=sha)
 
 
+def cancel(at: float = AT, by: str = "ann") -> Cancel:
+    return Cancel(pull=7, by=by, at=at)
+
+
+def retry(stage: str = "", at: float = AT) -> Retry:
+    return Retry(pull=7, by="ann", at=at, stage=stage)
+
+
 # -- the text
 
 
@@ -57,9 +65,9 @@ def ok(sha: str = "", at: float = AT, by: str = "ann") -> Approve:
         ("/ci ok 1a2b3c4", ok("1a2b3c4")),
         (f"/ci ok {A.upper()}", ok(A)),
         ("/ci  ok \t 1A2B3C4  \r\nthank you", ok("1a2b3c4")),
-        ("/ci retry", Retry(pull=7, by="ann")),
-        ("/ci retry build-linux", Retry(pull=7, by="ann", stage="build-linux")),
-        ("/ci cancel\n/ci ok", Cancel(pull=7, by="ann")),
+        ("/ci retry", Retry(pull=7, by="ann", at=AT)),
+        ("/ci retry build-linux", Retry(pull=7, by="ann", at=AT, stage="build-linux")),
+        ("/ci cancel\n/ci ok", Cancel(pull=7, by="ann", at=AT)),
     ],
 )
 def test_the_first_line_is_a_command(text: str, command: Command) -> None:
@@ -104,7 +112,7 @@ def test_those_who_may_write_give_orders(database: Database, scheduler: Backlog,
 
 
 @pytest.mark.parametrize("permission", ["triage", "read", "none", "", "Write", "writer", "push"])
-@pytest.mark.parametrize("command", [ok(), ok(A), Cancel(pull=7, by="ann"), Retry(pull=7, by="ann")])
+@pytest.mark.parametrize("command", [ok(), ok(A), cancel(), retry()])
 def test_all_others_are_refused_and_the_journal_says_so_once(
     database: Database, scheduler: Backlog, permission: str, command: Command
 ) -> None:
@@ -116,8 +124,8 @@ def test_all_others_are_refused_and_the_journal_says_so_once(
     assert (bool(run.held), run.approved, run.cancelled) == (True, "", "")
     [note] = journal(database, run_id)
     assert re.match("/ci (ok|cancel|retry) by ann refused: ann may not", note)
-    told(Retry(pull=7, by="ann", stage="x"), scheduler, permission=permission)
-    told(Retry(pull=7, by="ann", stage="y"), scheduler, permission=permission)
+    told(retry("x"), scheduler, permission=permission)
+    told(retry("y"), scheduler, permission=permission)
     assert len(journal(database, run_id)) <= 2, "whatever a stranger makes up"
 
 
@@ -136,13 +144,14 @@ def test_a_bare_ok_means_the_commit_that_there_was_to_see(database: Database, sc
 
 
 def test_a_bare_ok_means_nothing_that_came_while_it_was_written(database: Database, scheduler: Backlog) -> None:
-    run_id = held(database, pull_request(A))
-    for at in (1.0, 2.0):
+    """Nor just before: nobody has looked at it then, and the clocks of GitHub and of the master are not the same."""
+    run_id = held(database, pull_request(A))  # made at 2.0
+    for at in (1.0, 2.0, 2.5, 12.0, 61.9):
         said = told(ok(at=at), scheduler, head=A)
-        assert said.startswith("refused: commit aaaaaaaaaaaa came after")
-        assert said.endswith("comment /ci ok aaaaaaaaaaaa")
+        assert said.startswith(f"refused: run {run_id} came after the approval, or less than 60 s before it")
+        assert said.endswith("Name it (/ci ok aaaaaaaaaaaa), or wait and approve again")
     assert database(store.run, run_id).held
-    assert told(ok(at=2.5), scheduler, head=A).startswith(f"run {run_id} for")
+    assert told(ok(at=62.0), scheduler, head=A).startswith(f"run {run_id} for")
 
 
 def test_a_bare_ok_means_nothing_once_the_pull_request_has_moved_on(database: Database, scheduler: Backlog) -> None:
@@ -196,13 +205,24 @@ def test_told_twice_it_is_approved_once(database: Database, scheduler: Backlog) 
 # -- the others
 
 
+def test_an_order_that_waited_out_an_outage_is_not_for_a_run_made_since(database: Database, scheduler: Backlog) -> None:
+    held(database, pull_request(A))
+    newest = held(database, pull_request(B, A))
+    for command in (cancel(at=1.0), retry(at=1.0)):
+        assert told(command, scheduler) == (
+            f"refused: run {newest} was made after {command} was written: say it again if it is meant, too"
+        )
+    assert database(store.run, newest).cancelled == ""
+    assert told(cancel(at=2.0), scheduler) == f"run {newest} is cancelled"
+
+
 def test_cancel_ends_the_newest_run(database: Database, scheduler: Backlog) -> None:
     run_id = held(database, pull_request(A))
-    assert told(Cancel(pull=7, by="ann"), scheduler) == f"run {run_id} is cancelled"
+    assert told(cancel(), scheduler) == f"run {run_id} is cancelled"
     assert database(store.run, run_id).cancelled == "cancelled by ann"
-    assert told(Cancel(pull=7, by="bob"), scheduler) == f"refused: run {run_id} was cancelled by ann before"
+    assert told(cancel(by="bob"), scheduler) == f"refused: run {run_id} was cancelled by ann before"
     database(store.end_run, run_id, result=State.CANCELLED, reason="", now=9.0)
-    assert told(Cancel(pull=7, by="bob"), scheduler) == f"refused: run {run_id} has ended"
+    assert told(cancel(by="bob"), scheduler) == f"refused: run {run_id} has ended"
     assert told(ok(A), scheduler) == f"refused: run {run_id} was cancelled by ann"
 
 
@@ -210,15 +230,15 @@ def test_retry_runs_again_what_failed_and_releases_nothing_that_is_held(database
     run_id = held(database, pull_request(A))
     slots = [Slot("test", "", 1), Slot("build", "", 1)]
     database(store.add_attempts, run_id, [Create(slot=slot) for slot in slots], 3.0)
-    assert told(Retry(pull=7, by="ann"), scheduler).startswith("refused: nothing has failed so far")
-    assert told(Retry(pull=7, by="ann", stage="test"), scheduler) == "refused: test has not ended yet"
-    assert told(Retry(pull=7, by="ann", stage="tset"), scheduler).startswith("refused: there is no stage 'tset'")
+    assert told(retry(), scheduler).startswith("refused: nothing has failed so far")
+    assert told(retry("test"), scheduler) == "refused: test has not ended yet"
+    assert told(retry("tset"), scheduler).startswith("refused: there is no stage 'tset'")
     database(store.cancel_run, run_id, "cancelled by ann")
     for slot in slots:
         values = {"state": State.CANCELLED, "ended_at": 4.0}
         database(store.change, run_id, slot, was=[State.PENDING], values=values)
     database(store.end_run, run_id, result=State.CANCELLED, reason="", now=5.0)
-    said = told(Retry(pull=7, by="ann"), scheduler)
+    said = told(retry(), scheduler)
     assert said == f"run {run_id} runs again: build/default/2, test/default/2"
     run = database(store.run, run_id)
     assert (run.ended_at, run.cancelled, bool(run.held)) == (None, "", True)

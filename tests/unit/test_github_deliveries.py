@@ -38,6 +38,20 @@ def test_a_delivery_is_kept_once(database: Database) -> None:
     assert (row.delivery, row.name, row.payload, row.received_at, row.failures) == ("one", "push", PAYLOAD, 1.0, 0)
 
 
+def test_a_body_that_can_come_once_only_is_not_kept_again_under_another_number(database: Database) -> None:
+    def comes(number: str, digest: str = "") -> bool:
+        about = {"delivery": number, "name": "issue_comment", "payload": PAYLOAD, "now": 1.0}
+        return bool(database(deliveries.keep, **about, digest=digest))
+
+    assert comes("one", "d" * 64)
+    assert not comes("two", "d" * 64)
+    assert comes("three", "e" * 64)
+    database(deliveries.close, database(deliveries.waiting)[0][0], state="done", outcome="")
+    assert not comes("four", "d" * 64), "also when it was acted upon"
+    assert comes("five")
+    assert comes("six"), "others are told apart by their numbers alone"
+
+
 def test_what_was_acted_upon_waits_no_more_and_keeps_no_payload(database: Database, engine: sa.Engine) -> None:
     keep(database)
     database(deliveries.close, only(database), state="done", outcome="a run", subject="r" * 300)

@@ -32,11 +32,13 @@ class Kept:
 
     def __init__(self) -> None:
         self.deliveries: list[tuple[str, str, Any]] = []
+        self.digests: list[str] = []
         self.trouble: Exception | None = None
 
-    async def keep(self, *, delivery: str, name: str, payload: Any) -> bool:
+    async def keep(self, *, delivery: str, name: str, payload: Any, digest: str = "") -> bool:
         if self.trouble:
             raise self.trouble
+        self.digests.append(digest)
         self.deliveries.append((delivery, name, payload))
         return True
 
@@ -112,6 +114,12 @@ def test_bytes_that_are_no_ascii_are_signed_as_they_are(kept: Kept) -> None:
     assert kept.deliveries[0][2]["x"] == "grüß"
 
 
+def test_a_body_that_can_come_once_only_is_known_by_its_bytes(kept: Kept) -> None:
+    for name in ("issue_comment", "push", "repository_dispatch"):
+        taken_in(kept, request(BODY, X_GitHub_Event=name))
+    assert kept.digests == [hashlib.sha256(BODY).hexdigest(), "", ""], "two equal dispatches may both be meant"
+
+
 SHA1 = "sha1=" + hmac.new(SECRET.encode(), BODY, hashlib.sha1).hexdigest()
 
 
@@ -139,6 +147,31 @@ def test_what_github_did_not_sign_is_refused_and_told_so(kept: Kept, headers: di
 
 def test_the_signature_is_judged_before_anything_is_made_of_the_body(kept: Kept) -> None:
     assert "Signature" in refused(kept, request(b"{no json", X_Hub_Signature_256=None))
+
+
+def test_what_is_not_signed_is_not_even_read(kept: Kept) -> None:
+    made = request(BODY, X_Hub_Signature_256=SHA1)
+    made.content = None  # type: ignore[assignment] # reading it would say that there is none
+    assert "64 hexadecimal digits" in refused(kept, made)
+
+
+@pytest.mark.parametrize(("size", "threads"), [(1 << 20, 0), ((1 << 20) + 1, 1)])
+def test_a_large_body_is_parsed_in_a_thread(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, size: int, threads: int
+) -> None:
+    used: list[object] = []
+
+    def in_a_thread(function: Any, *arguments: Any) -> defer.Deferred[Any]:
+        used.append(function)
+        return defer.maybeDeferred(function, *arguments)
+
+    monkeypatch.setattr(hook, "deferToThread", in_a_thread)
+    body = BODY + b" " * (size - len(BODY))
+    taken_in(kept, request(body))
+    assert kept.deliveries == [(DELIVERY, "push", PAYLOAD)]
+    assert len(used) == threads
+    kept.deliveries.clear()
+    assert "JSON" in refused(kept, request(body + b"{"))
 
 
 def test_an_empty_secret_signs_nothing(kept: Kept) -> None:

@@ -37,6 +37,17 @@ def test_a_few_at_once_and_then_one_a_second(pace: Pace, clock: Clock) -> None:
     assert sent == pytest.approx(70, abs=1)
 
 
+def test_a_clock_that_is_set_back_stops_nothing(pace: Pace, clock: Clock) -> None:
+    assert pace.wait() == 0
+    clock.now -= 900
+    assert pace.wait() == 0
+    for _ in range(10):
+        pace.take()
+    assert pace.wait() == 1
+    clock.now += 1
+    assert pace.wait() == 0
+
+
 def test_an_outage_of_an_hour_takes_few_attempts_and_its_end_is_seen_soon(pace: Pace, clock: Clock) -> None:
     asked = []
     until = clock.now + 3600
@@ -80,6 +91,7 @@ def test_a_row_that_is_refused_is_tried_ever_more_rarely_and_given_up_in_the_end
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (60, 86400)
     assert pace.refused(7) == NEVER
+    assert sum(pauses) / 86400 == pytest.approx(2, abs=0.1), "days: the documentation says about two"
 
 
 def test_a_row_that_always_fails_does_not_hold_up_the_others(pace: Pace, clock: Clock) -> None:

@@ -20,7 +20,7 @@ from master.triggers import Event, Ignored, InvalidEvent, Rules, RunRequest, cla
 PUSH, PULL_REQUEST, TAG = EventKind.PUSH, EventKind.PULL_REQUEST, EventKind.TAG
 A, B, GONE = "a" * 40, "b" * 40, "0" * 40
 NOW, NOW_S = "2026-01-01T00:00:00Z", 1767225600.0
-SETTINGS = usable(read('[github]\nrepository = "o/r"\n'))
+SETTINGS = usable(read('[github]\nrepository = "o/r"\napprove_label = "ci-ok"\n'))
 
 GITHUB_PUSH: dict[str, Any] = {
     "ref": "refs/heads/main",
@@ -41,8 +41,8 @@ GITHUB_PULL_REQUEST: dict[str, Any] = {
     "before": B,
     "pull_request": {
         "title": "Add a kernel",
-        "head": {"sha": A, "ref": "kernel"},
-        "base": {"sha": B, "ref": "main"},
+        "head": {"sha": A, "ref": "kernel", "repo": {"full_name": "o/r", "owner": {"login": "o"}}},
+        "base": {"sha": B, "ref": "main", "repo": {"full_name": "o/r", "owner": {"login": "o"}}},
         "user": {"login": "ada"},
         "author_association": "MEMBER",
         "updated_at": NOW,
@@ -166,9 +166,10 @@ def test_the_label_of_the_settings_approves_the_head_of_the_payload() -> None:
     assert wanted == Ordered(command=Approve(pull=7, sha="", at=NOW_S, by="grace"), head=A)
     other = github("pull_request", GITHUB_PULL_REQUEST, action="labeled", label={"name": "bug"})
     assert isinstance(other, Meaningless)
-    without = usable(read('[github]\nrepository = "o/r"\napprove_label = ""\n'))
-    payload = {**GITHUB_PULL_REQUEST, "action": "labeled", "label": {"name": ""}}
-    assert isinstance(meaning("pull_request", payload, without), Meaningless)
+    without = usable(read('[github]\nrepository = "o/r"\n'))
+    for name in ("ci-ok", ""):
+        payload = {**GITHUB_PULL_REQUEST, "action": "labeled", "label": {"name": name}}
+        assert isinstance(meaning("pull_request", payload, without), Meaningless), "none does if none is named"
 
 
 def test_a_pull_request_to_another_base_starts_nothing() -> None:
@@ -203,9 +204,12 @@ def test_a_deleted_account_has_no_name() -> None:
 
 
 def test_a_comment_orders() -> None:
-    assert github("issue_comment", GITHUB_COMMENT) == Ordered(command=Retry(pull=7, by="grace", stage="build"))
+    retry = Retry(pull=7, by="grace", at=NOW_S, stage="build")
+    assert github("issue_comment", GITHUB_COMMENT) == Ordered(command=retry)
     comment = {**GITHUB_COMMENT["comment"], "body": "/ci cancel\r\nIt hangs."}
-    assert github("issue_comment", GITHUB_COMMENT, comment=comment) == Ordered(command=Cancel(pull=7, by="grace"))
+    assert github("issue_comment", GITHUB_COMMENT, comment=comment) == Ordered(
+        command=Cancel(pull=7, by="grace", at=NOW_S)
+    )
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,11 @@ def test_a_session_of_the_password_and_one_of_github_are_two_things(user: dict[s
 
 def test_the_example_in_the_shipped_settings_can_be_used() -> None:
     text = SHIPPED.read_text(encoding="utf-8")
-    example = re.search(r"^# \[github\](?:.*\n# )+.*$", text, re.MULTILINE)
-    assert example
-    used = text.replace(example[0], re.sub(r"^# ", "", example[0], flags=re.MULTILINE))
+    table = re.search(r"^\[github\].*\n(?:.+\n)+", text, re.MULTILINE)
+    assert table
+    instead = re.findall(r"^# (\w+) = ", table[0], re.MULTILINE)
+    kept = [line for line in table[0].splitlines(keepends=True) if line.split()[0] not in instead]
+    used = text.replace(table[0], re.sub(r"^# (?=\w+ = |\[)", "", "".join(kept), flags=re.MULTILINE))
     examined = parse(used)
     assert examined.problems == [], "\n".join(map(str, examined.problems))
     assert examined.settings is not None

@@ -189,6 +189,41 @@ def test_a_status_from_before_the_push_is_of_another_event(mirror: Mirror) -> No
     assert "no mlc-ci status of this event" in mirror([old], seconds=0.2, MIRROR_SINCE=pushed).out
 
 
+def test_an_error_is_believed_when_a_second_look_finds_it(mirror: Mirror, api: Api) -> None:
+    lost = status("mlc-ci/test", "error", "not the code's fault: the worker was lost", id=1)
+    again = status("mlc-ci/test", "pending", "running", id=2)
+    done = mirror([lost], [again], [status("mlc-ci/test", "success", "passed", id=3)])
+    assert (done.code, len(api.asked)) == (0, 3), "the master was about to repeat the stage"
+    api.asked.clear()
+    assert mirror([lost]).code == 1
+    assert len(api.asked) == 2
+    api.asked.clear()
+    other = {**lost, "id": 4}
+    assert mirror([lost], [other], [again], [status("mlc-ci/test", "success", id=5)]).code == 0, "another one is new"
+    last = mirror([lost], seconds=0.001, MIRROR_PAUSE_SECONDS="5")
+    assert (last.code, "the worker was lost" in last.out) == (1, True), "no time is left"
+    api.asked.clear()
+    assert mirror([status("mlc-ci/test", "failure")]).code == 1
+    assert len(api.asked) == 1, "nothing repeats a failure of the code"
+
+
+def test_an_error_from_before_a_pull_request_was_reopened_has_time_to_become_something_else(
+    mirror: Mirror, api: Api
+) -> None:
+    closed = status("mlc-ci/test", "error", "cancelled: the pull request was closed", updated_at="2026-01-02T03:04:05Z")
+    again = status("mlc-ci/test", "pending", "running", id=2, updated_at="2026-01-02T03:09:00Z")
+    passed = status("mlc-ci/test", "success", "passed", id=3, updated_at="2026-01-02T03:19:00Z")
+    reopened = "2026-01-02T03:08:00Z"
+    looks: list[Said] = [[closed]] * 5 + [[again], [passed]]
+    assert mirror(*looks).code == 1
+    assert mirror(*looks, MIRROR_REOPENED="2026-01-02T03:04:05Z").code == 1, "it came after that"
+    assert mirror(*looks, MIRROR_REOPENED=reopened).code == 0
+    api.asked.clear()
+    assert mirror([closed], MIRROR_REOPENED=reopened).code == 1, "the master does not run it again"
+    assert len(api.asked) == 10
+    assert mirror([{**passed, "updated_at": "2026-01-02T03:04:05Z"}], MIRROR_REOPENED=reopened).code == 0
+
+
 def test_a_master_that_does_not_report_is_told_apart_from_one_that_still_works(mirror: Mirror) -> None:
     silent = mirror([], seconds=0.3)
     assert silent.code == 2

@@ -16,7 +16,7 @@ from master.pipeline import EventKind
 from master.planned_event import NoSuchEvent, planned_event
 from master.triggers import Event, Ignored
 
-SETTINGS = usable(read('[github]\nrepository = "o/r"\n'))
+SETTINGS = usable(read('[github]\nrepository = "o/r"\napprove_label = "ci-ok"\n'))
 OURS = {"repository": {"full_name": "O/R"}}
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from stored import Pool
+from twisted.internet import defer
+
+from master import poller
+from master.database import store
 from master.pipeline import EventKind
-from master.poller import Look, followed, moved
-from master.triggers import Rules
+from master.poller import Look, RefPoller, followed, moved
+from master.triggers import Event, Rules
 
 A, B, C = ("a" * 40, "b" * 40, "c" * 40)
 LOOKED = {"": ""}
@@ -89,3 +98,52 @@ def test_a_ref_that_is_put_off_is_found_again(before: str) -> None:
     assert seen(look.found, {**LOOKED, "refs/pull/7/head": A}) == [
         (EventKind.PULL_REQUEST, "refs/pull/7/head", before, A)
     ]
+
+
+class Refs:
+    """A repository whose refs are given."""
+
+    url = "sample.git"
+
+    def __init__(self) -> None:
+        self.now: dict[str, str] = {}
+
+    async def refs(self) -> dict[str, str]:
+        return dict(self.now)
+
+    async def describe(self, *_: str) -> Any:
+        return SimpleNamespace(message="", author="", files=None)
+
+
+def test_only_pull_requests_wait_for_github(database: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may take a minute for each, and a push has all that it needs."""
+    known_when_asked: list[set[str]] = []
+
+    def unread() -> set[str]:
+        return {event.ref for _, _, event in database(store.unread)}
+
+    def complete(event: Event) -> Event | None:
+        known_when_asked.append(unread())
+        if event.pull_request == 8:
+            raise OSError("GitHub is down")
+        return event
+
+    class Poller(RefPoller):
+        master = SimpleNamespace(
+            db=SimpleNamespace(pool=Pool(database)),
+            reactor=SimpleNamespace(seconds=lambda: 1.0),
+            scheduler_manager=SimpleNamespace(namedServices={}),
+        )
+
+    monkeypatch.setattr(poller, "deferToThread", defer.execute)
+    looks = Poller(repository="", rules=RULES, pollInterval=1.0, complete=None)
+    refs = Refs()
+    looks.repository, looks.rules, looks.complete = refs, RULES, complete  # type: ignore[assignment]
+    assert asyncio.run(looks._look()) == []
+    push, pulls = "refs/heads/main", ["refs/pull/6/head", "refs/pull/7/head", "refs/pull/8/head"]
+    refs.now = dict.fromkeys([*pulls, push], A)
+    assert asyncio.run(looks._look()) == ["refs/pull/8/head waits for GitHub: GitHub is down"]
+    assert known_when_asked == [{push}, {push, pulls[0]}, {push, pulls[0], pulls[1]}]
+    asyncio.run(looks._look())
+    assert len(known_when_asked) == 4, "what GitHub did not tell of is asked again, and nothing else"
+    assert unread() == {push, pulls[0], pulls[1]}

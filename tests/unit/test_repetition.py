@@ -7,7 +7,7 @@ from fates import finish
 from graphs import MANUAL, PULL_REQUEST, PUSH, TAG, context, document, pipeline, stage
 from simulation import Simulation
 
-from master.pipeline import State
+from master.pipeline import EventKind, State
 from master.repetition import Refused, repetition
 from master.run_model import Slot
 
@@ -88,6 +88,26 @@ def test_a_warning_of_the_baseline_does_not_keep_a_failed_build_from_being_repea
 
 def test_a_run_that_ended_well_has_nothing_to_repeat() -> None:
     run = finish(Simulation(document(), context(PUSH)))
+    assert refused(run) == "every stage ended well; name a stage to run it again"
+
+
+@pytest.mark.parametrize("kind", [PULL_REQUEST, TAG])
+def test_a_run_that_was_cancelled_when_all_had_ended_well_is_summed_up_again(kind: EventKind) -> None:
+    run = Simulation(document(), context(kind))
+    run.carry()
+    while (live := run.live()) != [Slot("summary", "", 1)]:
+        for slot in live:
+            run.end(slot, State.SUCCESS)
+        run.carry()
+    assert run.queued() == [Slot("summary", "", 1)]
+    run.cancel("the pull request was closed")
+    finish(run)
+    assert run.ended is not None
+    assert run.ended.result is State.CANCELLED
+    assert again(run) == ["summary"]
+    run.repeat(repetition(run.pipeline, run.context, list(run.attempts.values())))
+    finish(run)
+    assert run.ended.result is State.SUCCESS
     assert refused(run) == "every stage ended well; name a stage to run it again"
 
 

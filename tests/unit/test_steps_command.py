@@ -17,6 +17,7 @@ from master.pipeline import Limits
 from steps.command import Command, Frame, StageEnvironment
 from steps.source import checkout
 
+CANARY = "canary-0123456789"
 FRAME = Frame(environment=StageEnvironment({}), silence_timeout=60, timeout=600, continue_on_error=False)
 PROPERTIES = {
     "repository": "https://example.org/x.git",
@@ -160,6 +161,39 @@ class TestCommand(StepCase):
             self.assertEqual(command.interrupted, interrupted)
 
         return self.shell(["make"], **more).behavior(say)
+
+    def telling(self, *said: tuple[str, str], shown: str, secret: str = CANARY) -> Any:
+        """A command that says a secret of its build in pieces."""
+        self.with_step(self.command())
+        self.build.properties.useSecret(secret, "deploy-key")
+        self.expect_commands(self.talking(*said).exit(0))
+        self.expect_outcome(SUCCESS)
+        self.expect_log_file("stdio", shown)
+        return self.run_step()
+
+    def test_a_secret_is_struck_out_where_a_long_line_was_cut(self) -> Any:
+        line = "x" * 4090 + "canary\n-0123456789 and so on\n"
+        return self.telling(("stdout", line), shown="x" * 4090 + "<deploy-key> and so on\n")
+
+    def test_a_secret_is_struck_out_over_two_updates_also_between_words_of_another_stream(self) -> Any:
+        said = [("stdout", "a\nb canary-0\n"), ("stderr", "hm\n"), ("stdout", "123456789\nc\n")]
+        return self.telling(*said, shown="a\nb <deploy-key>\nc\n")
+
+    def test_a_secret_of_many_lines_is_struck_out_line_by_line(self) -> Any:
+        key = "-----BEGIN KEY-----\nMIIEabcdef\nghijklmnop\n-----END KEY-----"
+        said = [("stdout", f"{line}\n") for line in key.split("\n")]
+        return self.telling(*said, ("stdout", "well\n"), shown="<deploy-key>\nwell\n", secret=key)
+
+    def test_what_only_begins_like_a_secret_is_shown_at_the_latest_at_the_end(self) -> Any:
+        return self.telling(("stdout", "one can\n"), ("stdout", "do\nthis c\n"), shown="one can\ndo\nthis c\n")
+
+    def test_what_is_held_back_is_shown_when_the_worker_is_lost(self) -> Any:
+        self.with_step(self.command())
+        self.build.properties.useSecret(CANARY, "deploy-key")
+        self.expect_commands(self.talking(("stdout", "this c\n")).error(error.ConnectionLost()))
+        self.expect_outcome(RETRY)
+        self.expect_log_file("stdio", "this c\n")
+        return self.run_step()
 
     def test_too_much_output_ends_the_command_and_the_log_keeps_what_came_before(self) -> Any:
         self.with_step(self.command(replace(FRAME, bounds=Limits(log=1 << 20))))

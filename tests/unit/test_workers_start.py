@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -186,8 +187,8 @@ def master(tmp_path: Path, port: int) -> Iterator[Path]:
 
 
 class Running:
-    def __init__(self, command: list[str], log: Path) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "GITHUB_TOKEN": "hidden"}
+    def __init__(self, command: list[str], log: Path, **more: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "GITHUB_TOKEN": "hidden", **more}
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
@@ -261,6 +262,26 @@ def test_a_real_worker_attaches_and_takes_its_builds_along_when_it_dies(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize("passed", [[], ["CANARY_*"]])
+def test_no_process_of_a_worker_shows_what_its_caller_had(tmp_path: Path, port: int, passed: list[str]) -> None:
+    """Builds run as the worker's user and can read the environment that each of its processes began with."""
+    folder = write(tmp_path / "w", {"name": "w", "host": "127.0.0.1", "port": port, "pass_environment": passed})
+    command = [sys.executable, "-m", "workers.cli", "start", str(folder)]
+    worker = Running(command, tmp_path / "worker.log", CANARY_TOKEN="canary-1", MLC_CI_DATABASE__URL="canary-2")
+    try:
+        until(lambda: "cannot be reached" in worker.said())  # outer, inner and the worker itself are there
+        tree = dict(_tree(worker.process.pid))
+        assert len(tree) >= 3  # and its probe, for a moment
+        canaries = ("canary-1", "canary-2")
+        shown = {(pid, canary) for pid, began in tree.items() for canary in canaries if canary in began}
+        assert shown == {(pid, "canary-1") for pid in tree if passed}, "only what worker.json passes on"
+    finally:
+        worker.process.terminate()
+        worker.process.wait(30)
+
+
+@pytest.mark.slow
 def test_a_worker_waits_for_its_master_for_ever_and_says_what_is_wrong(tmp_path: Path, port: int) -> None:
     address = {"host": "127.0.0.1", "port": port}
     right = write(tmp_path / "right", {"name": "w", **address})
@@ -295,6 +316,15 @@ def _start_master(tmp_path: Path, port: int) -> Running:
     if not (folder / "buildbot.tac").exists():
         subprocess.run([buildbot, "create-master", folder], check=True, capture_output=True)
     return Running([str(buildbot), "start", "--nodaemon", str(folder)], tmp_path / "master.log")
+
+
+def _tree(pid: int) -> Iterator[tuple[int, str]]:
+    """The process and all below it, each with the environment that it began with."""
+    with contextlib.suppress(OSError):  # it has just ended
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+        yield pid, Path(f"/proc/{pid}/environ").read_text(encoding="utf-8")
+        for child in children:
+            yield from _tree(int(child))
 
 
 def _parents(pid: int) -> Iterator[int]:

@@ -108,6 +108,8 @@ class Www:
     getUserInfos = WWWService.getUserInfos
     assertUserAllowed = WWWService.assertUserAllowed
 
+    site: BuildbotSite
+
     def __init__(self, authz: Authz) -> None:
         self.authz = authz
 
@@ -129,7 +131,6 @@ class Master:
         with self.database.engine.begin() as connection:
             self.attempt_id = fill(connection, folder)
         application = PipelinesApplication()
-        application.setMaster(self)
         root, plugins = Resource(), Resource()
         root.putChild(b"plugins", plugins)
         plugins.putChild(b"mlc_ci", application.resource)
@@ -137,6 +138,9 @@ class Master:
         self.site.sessionFactory = None
         self.site.timeOut = None
         self.site.setSessionSecret("00" * 16)
+        self.site.master = self
+        self.www.site = self.site
+        application.setMaster(self)
 
 
 def fill(connection: sa.Connection, folder: Path) -> int:

@@ -14,6 +14,7 @@ def upgrade() -> None:
         "deliveries",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("delivery", sa.String(64), nullable=False, unique=True),
+        sa.Column("digest", sa.String(64), unique=True),
         sa.Column("name", sa.String(64), nullable=False),
         sa.Column("received_at", sa.Float, nullable=False, index=True),
         sa.Column("payload", sa.JSON),
@@ -38,6 +39,9 @@ def upgrade() -> None:
         sa.Column("not_before", sa.Float, nullable=False, server_default="0"),
         sa.Column("error", sa.Text, nullable=False, server_default=""),
     )
+    not_sent = sa.text("version > sent")
+    op.create_index("ix_outbox_not_sent", "outbox", ["not_before"], sqlite_where=not_sent, postgresql_where=not_sent)
     with op.batch_alter_table("runs") as runs:
         runs.add_column(sa.Column("held", sa.Text, nullable=False, server_default=""))
         runs.add_column(sa.Column("approved", sa.Text, nullable=False, server_default=""))
+    op.create_index("ix_runs_head", "runs", ["head"])
