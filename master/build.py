@@ -1,4 +1,5 @@
-"""A build that ends whatever becomes of its worker, and that a stopping master leaves for later."""
+"""A build that ends whatever becomes of its worker, that a stopping master leaves for later, and that has its GPUs from
+before its first step to its end."""
 
 from __future__ import annotations
 
@@ -6,9 +7,14 @@ from collections.abc import Generator
 from typing import Any
 
 from buildbot.process.build import Build
-from buildbot.process.results import CANCELLED, RETRY
+from buildbot.process.results import CANCELLED, RETRY, SUCCESS, WARNINGS
 from twisted.internet import defer
 from twisted.python import log
+
+from master.gate import Gate
+from master.leases import Leases
+from steps.devices import GPUS
+from steps.gpu import FAILED
 
 
 class ResumableBuild(Build):
@@ -22,15 +28,25 @@ class ResumableBuild(Build):
 
     A build whose request is cancelled while it is being prepared is stopped before it has a step that could end it
     (``Build.startBuild`` returns after ``stopBuild``): request and worker would stay taken until the master's end.
+
+    ``gate`` knows which GPUs were reserved for it.
     """
 
     results: int
     _put_off = False
+    _leases: Leases = ()
+
+    def __init__(self, requests: Any, builder: Any, *, gate: Gate) -> None:
+        super().__init__(requests, builder)
+        self.gate = gate
 
     @defer.inlineCallbacks
     def startBuild(self, workerforbuilder: Any) -> Generator[Any, Any, None]:
         """Buildbot's hook: prepare and begin."""
         try:
+            self._leases = self.gate.begin(self.requests[0].id, workerforbuilder.worker.workername)
+            if self._leases:
+                self.setProperty(GPUS, [lease.as_property() for lease in self._leases], "Lease")
             yield super().startBuild(workerforbuilder)
             if self.stopped and not self.finished and not self.executedSteps:
                 yield self.buildFinished(["cancelled"], self.results)
@@ -41,6 +57,7 @@ class ResumableBuild(Build):
             if self.buildid is not None:
                 yield self.buildFinished(["worker", "lost"], RETRY)
             else:
+                self._give_back(RETRY)
                 self.builder.building.remove(self)
                 if workerforbuilder.worker:  # else its leaving has freed it
                     workerforbuilder.buildFinished()
@@ -55,4 +72,11 @@ class ResumableBuild(Build):
         """Buildbot's hook: the end, whatever brought it."""
         if self._put_off and CANCELLED in (results, self.results):
             self.results = results = RETRY
+        self._give_back(results)
         return super().buildFinished(text, results)
+
+    def _give_back(self, results: int) -> None:
+        found = self.getProperty(FAILED)
+        faulty = found if isinstance(found, dict) else {}
+        self.gate.end(self.requests[0].id, self._leases, good=results in (SUCCESS, WARNINGS), faulty=faulty)
+        self._leases = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from buildbot.config import BuilderConfig
@@ -10,7 +11,8 @@ from buildbot.process.factory import BuildFactory
 import steps
 from master.artifacts.stores import store_of
 from master.build import ResumableBuild
-from master.fleet import Gate, eligible, least_busy
+from master.fleet import eligible, least_busy
+from master.gate import Gate
 from master.github.access import Access
 from master.github.releases import GitHubTarget
 from master.pipeline import Pipeline, Stage
@@ -35,16 +37,17 @@ def configured_builders(settings: Settings, gate: Gate, places: Places, access: 
     pipeline = settings.pipeline()
     found = []
     for stage in pipeline.stages:
-        workers = [LOCAL] if stage.requires.local else eligible(stage, settings.workers)
-        if not workers or unavailable(stage):
-            continue
         for variant in stage.variants:
+            workers = [LOCAL] if stage.requires.local else eligible(stage, settings.workers, variant)
+            if not workers or unavailable(stage):
+                continue
+            gate.serving[stage.builder(variant)] = frozenset(workers)
             found.append(
                 BuilderConfig(
                     name=stage.builder(variant),
                     description=f"the {stage.name} stage" + (f", variant {variant}" if variant else ""),
                     workernames=workers,
-                    factory=_factory(_steps(stage, variant, pipeline, settings, places, access)),
+                    factory=_factory(_steps(stage, variant, pipeline, settings, places, access), gate),
                     tags=[stage.name],
                     nextWorker=least_busy,
                     canStartBuild=gate.can_start,
@@ -54,9 +57,9 @@ def configured_builders(settings: Settings, gate: Gate, places: Places, access: 
     return found
 
 
-def _factory(steps_of_build: list[Any]) -> BuildFactory:
+def _factory(steps_of_build: list[Any], gate: Gate) -> BuildFactory:
     factory = BuildFactory(steps_of_build)
-    factory.buildClass = ResumableBuild
+    factory.buildClass = partial(ResumableBuild, gate=gate)
     return factory
 
 

@@ -1,8 +1,4 @@
-"""What a stage asks of a host, what a host has, and why the one is not enough for the other: pure.
-
-Nothing in the settings reads these models yet: a stage's ``requires`` is still :class:`master.pipeline.Requires`, an os
-and names of tools. This is the vocabulary that it is to get.
-"""
+"""What a stage asks of a host, what a host has, and why the one is not enough for the other: pure."""
 
 from __future__ import annotations
 
@@ -33,7 +29,7 @@ _COMPARED = {
 def _tool(value: object) -> object:
     if isinstance(value, str):
         try:
-            if _split(value):
+            if split_tool(value):
                 return value
         except InvalidSpecifier:
             pass
@@ -41,8 +37,8 @@ def _tool(value: object) -> object:
     return value
 
 
-def _split(text: str) -> tuple[str, SpecifierSet] | None:
-    """Raises InvalidSpecifier."""
+def split_tool(text: str) -> tuple[str, SpecifierSet] | None:
+    """Its name and the versions that will do; ``None`` when it is none. Raises InvalidSpecifier."""
     found = _TOOL.fullmatch(text.strip())
     return (found[1], SpecifierSet(found[2] or "")) if found else None
 
@@ -54,6 +50,7 @@ def _dotted(value: object) -> object:
 
 
 _Dotted = Annotated[str, BeforeValidator(_dotted)]
+ToolWanted = Annotated[str, BeforeValidator(_tool)]
 
 
 class GpuWanted(Table):
@@ -79,10 +76,10 @@ class GpuWanted(Table):
 
 
 class Wanted(Table):
-    """``requires = { … }`` of a stage."""
+    """What is held against a host."""
 
     os: Literal["linux", "windows"] | None = None
-    tools: tuple[Annotated[str, BeforeValidator(_tool)], ...] = ()
+    tools: tuple[ToolWanted, ...] = ()
     gpu: GpuWanted | None = None
 
 
@@ -97,6 +94,7 @@ class Device:
     memory_total: int | None = None
     memory_free: int | None = None
     compute: str | None = None
+    index: int | None = None  #: its number among CUDA's devices, of one that has no CUDA among Vulkan's
     software: bool = False
     mig: bool = False
     ailing: tuple[str, ...] = ()  #: signs of bad health, none of which rules it out
@@ -147,7 +145,7 @@ def _os(wanted: Wanted, host: Capabilities) -> Iterator[str]:
 
 def _tools(wanted: Wanted, host: Capabilities) -> Iterator[str]:
     for text in wanted.tools:
-        name, versions = _split(text) or (text, SpecifierSet())
+        name, versions = split_tool(text) or (text, SpecifierSet())
         if name in host.tools:
             yield from _against_version(name, host.tools[name], versions)
         elif name in host.broken:  # whatever the settings say that there is
@@ -196,7 +194,7 @@ def _rank(device: Device) -> tuple[object, ...]:
 
 def _against(wanted: GpuWanted, device: Device, quarantined: Mapping[str, str], alone: bool) -> Iterator[str]:
     """``alone``: what the only GPU has, the host has."""
-    name = device.id if len(device.id) <= _SHOWN else device.id[: _SHOWN - 1] + "…"
+    name = short(device.id)
     who = "" if alone else f"{name} "
     if reason := quarantined.get(device.id):
         yield f"{name} is quarantined: {reason}"
@@ -214,6 +212,11 @@ def _against(wanted: GpuWanted, device: Device, quarantined: Mapping[str, str], 
     elif needed and device.usable is not None and device.usable < needed:
         free = "" if device.memory_free is None else " free"
         yield f"{who}has {_gib(device.usable)} of {wanted.min_vram_gib:g} GiB{free}"
+
+
+def short(gpu: str) -> str:
+    """A board's id, as it is shown."""
+    return gpu if len(gpu) <= _SHOWN else gpu[: _SHOWN - 1] + "…"
 
 
 def _too_old(what: str, known: str | None, needed: str | None) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from master.check_fleet import coverage_problems
+from master.check_fleet import coverage_problems, gpu_problems
 from master.check_github import github_problems
 from master.check_stage import stage_problems
 from master.check_wire import artifact_problems, wire_problems
@@ -36,6 +36,7 @@ def check(settings: Settings, *, coverage: bool = True) -> list[Problem]:
         *artifact_problems(settings.artifacts, settings.master),
         *_threads(settings),
         *github_problems(settings),
+        *gpu_problems(settings),
         *inline_secrets(settings.model_dump(mode="json")),
     ]
     return problems + (list(coverage_problems(settings, stages)) if coverage else [])

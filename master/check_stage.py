@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import pathspec
 
 from master.artifacts import tokens
+from master.check_requires import requires_problems
 from master.check_variants import variant_problems
 from master.pipeline import EventKind, Stage
 from master.places import ADMIN_PASSWORD, password_name
@@ -31,6 +32,7 @@ def stage_problems(settings: Settings, stage: Stage) -> Iterator[Problem]:
         yield from _parts(own, stage, key)
     yield from _strangers(stage, key)
     yield from _role(own, stage, key)
+    yield from requires_problems(own, stage, key)
     yield from _tables(own, key)
     yield from variant_problems(settings, stage)
     yield from _patterns(stage, key)
@@ -107,9 +109,6 @@ def _role(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
     elif stage.requires.local and stage.uses != "release":
         message = f"uses = {stage.uses!r} works on a checkout, which a local stage never has"
         yield Problem(key=f"{key}.requires.local", message=message, found="true", allowed="false, or left out")
-    if own.requires.local and (own.requires.os or own.requires.tools):
-        message = "a local stage runs in the master and asks no worker for anything"
-        yield Problem(key=f"{key}.requires", message=message, found="local beside os or tools", allowed="either")
     if stage.uses == "release" and not stage.publishes:
         message = "a release is seen outside; runs that publish nothing must skip it"
         yield Problem(key=f"{key}.publishes", message=message, found="false", allowed="true, or left out")

@@ -48,8 +48,10 @@ def _alike(own: StageSettings, stage: Stage, key: str) -> Iterator[Problem]:
     """Two variants that would do the very same cost twice and say nothing more."""
     parts = _VARY.get(stage.uses, ())
     for one, other in combinations(own.variants, 2):
+        if stage.requires_for(one) != stage.requires_for(other):
+            continue
         if parts and all(_of(own, part, one) == _of(own, part, other) for part in parts):
-            allowed = " or ".join(f"{key}.{part}.variants.{other}" for part in parts)
+            allowed = " or ".join(f"{key}.{part}.variants.{other}" for part in (*parts, "requires"))
             message = f"{one!r} and {other!r} would do the same: no table says what one of them has for itself"
             yield Problem(key=f"{key}.variants", message=message, found=f"{one}, {other}", allowed=allowed)
 

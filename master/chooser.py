@@ -1,5 +1,5 @@
-"""Which request a builder starts next: of those that the gate lets start on a worker that is free now, the most
-urgent, and of these the oldest.
+"""Which request a builder starts next: of those that the gate lets start on a worker that is free now, the first in
+line (:mod:`master.waiting_line`).
 
 Buildbot's own chooser asks for each request in turn which of the free workers may run it. Where the free workers are
 of one trust and the queue is of the other, that is every request times every worker, under the distributor's lock.
@@ -13,7 +13,8 @@ from typing import Any
 from buildbot.process.buildrequestdistributor import BasicBuildChooser
 from twisted.internet import defer
 
-from master.fleet import Gate
+from master.gate import Gate
+from master.waiting_line import in_order
 
 
 class PlannedChooser(BasicBuildChooser):
@@ -37,6 +38,7 @@ class PlannedChooser(BasicBuildChooser):
         fitting = [request for request in requests if request["buildrequestid"] in startable]
         if not fitting:
             return None
-        # oldest first, and max() takes the first of several
-        chosen = yield self._getBuildRequestForBrdict(max(fitting, key=lambda request: request["priority"]))
+        first = in_order(self.gate.tickets, [request["buildrequestid"] for request in fitting])[0]
+        (row,) = (request for request in fitting if request["buildrequestid"] == first)
+        chosen = yield self._getBuildRequestForBrdict(row)
         return chosen

@@ -95,11 +95,12 @@ def plan(
     loaded = load(settings or _default_settings())
     told = planned_event(loaded, event, payload=payload, ref=ref, stages=stage, publish=publish, changed=changed)
     planned = plans.plan(loaded, told)
-    connected = clients.Client(master).connected_workers() if master else None
+    fleet = plans.live_workers(clients.Client(master).fleet()["workers"]) if master else None
     if as_json:
-        print_json({**planned.as_json(), **({} if connected is None else {"connected": connected})})
+        connected = {} if fleet is None else {"connected": [name for name, worker in fleet.items() if worker.connected]}
+        print_json({**planned.as_json(), **connected})
     else:
-        show.plan(console, planned, connected)
+        show.plan(console, planned, fleet)
 
 
 @app.command()

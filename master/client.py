@@ -86,6 +86,11 @@ class Client:
         workers = self._get("api/v2/workers")["workers"]
         return sorted(worker["name"] for worker in workers if worker["connected_to"])
 
+    def fleet(self) -> dict[str, Any]:
+        """``workers``: what the host of each has, and who holds which GPU; ``queue``: what waits for one."""
+        found: dict[str, Any] = self._get(f"{_API}workers")
+        return found
+
     def dispatch(self, **fields: Any) -> Any:
         """Create a manual run; fields as in the force form (ref, stages, threads, publish, reason)."""
         self._log_in()

@@ -12,12 +12,13 @@ from buildbot.plugins import util
 from master.announce import Announcement
 from master.builders import configured_builders, unavailable
 from master.database.engine import engine_kwargs
-from master.fleet import Gate
 from master.force import force_scheduler
+from master.gate import Gate
 from master.github.access import Access, access_of
 from master.github.stage_tokens import StageSecrets
 from master.places import SECRETS, SETTINGS, Places, password_name
 from master.poller import Complete, RefPoller
+from master.probes import Probes
 from master.scheduler import PipelineScheduler, rules_of
 from master.secret_files import ensure
 from master.settings import Settings, load, read_secret
@@ -26,6 +27,8 @@ from master.settings_models import MasterSettings
 from master.web.login import login
 from master.worker_port import TlsPort, chain_for
 from master.workers import configured_workers
+
+_HERE = "this machine"
 
 
 def configure(basedir: Path) -> dict[str, Any]:
@@ -40,6 +43,8 @@ def configure(basedir: Path) -> dict[str, Any]:
     places = Places(basedir=basedir, url=_url(settings))
     gate = Gate()
     gate.trust = {name: worker.trust for name, worker in settings.workers.items()}
+    gate.ledger.shares = settings.gpus.shares
+    gate.ledger.sites = {name: _HERE for name, worker in settings.workers.items() if worker.local}
     access = access_of(settings, basedir / SECRETS)
     builders = configured_builders(settings, gate, places, access)
     names = [builder.name for builder in builders]
@@ -62,6 +67,7 @@ def configure(basedir: Path) -> dict[str, Any]:
         "change_source": _pollers(settings, access),
         "services": [
             Announcement(master.web_port),
+            Probes(settings=settings, gate=gate),
             *([TlsPort(settings=master)] if master.worker_tls else []),
             *_github(settings, access, places),
         ],

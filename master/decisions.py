@@ -17,6 +17,7 @@ from master.pipeline import EventKind, Pipeline, Stage, State
 from master.run_model import (
     HELD,
     NOT_USED,
+    WAITING,
     Action,
     Attempt,
     Create,
@@ -195,9 +196,9 @@ class _Situation:
         return Settle(slot=attempt.slot, state=State.INFRASTRUCTURE, reason=reason)
 
     def explain(self, stage: Stage, attempt: Attempt) -> Explain | None:
-        """Why an attempt still waits that only a worker that was refused could serve; or that this is over."""
+        """Why an attempt still waits that no connected worker can serve as it is; or that this is over."""
         reason = self.fleet.turned_away(stage, attempt.slot.variant, self.context.trusted)
-        told = attempt.reason.startswith(NOT_USED)
+        told = attempt.reason.startswith((NOT_USED, WAITING))
         if reason == attempt.reason or not (reason or told):
             return None
         return Explain(slot=attempt.slot, reason=reason)

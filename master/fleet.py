@@ -1,18 +1,17 @@
-"""Which workers can serve a stage, which of them are there, and which build may start where.
+"""Which workers can serve a stage, which of them are there, and which of them is asked first.
 
 One pure matcher (:func:`refusal`) answers for the builders, for ``mlc-ci check`` and ``mlc-ci plan``, and for
-the reason a stage is given while it waits. :class:`Gate` is the one place that lets a build start: Buildbot's
-``canStartBuild``, asked under its distributor's lock, so it answers from memory and never waits.
+the reason a stage is given while it waits. What may start where then, :mod:`master.gate` decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from master.pipeline import Requires, Stage
-from master.run_model import NOT_USED
+from master.routing import told
+from master.run_model import NOT_USED, WAITING
 
 
 class WorkerFacts(Protocol):
@@ -41,21 +40,25 @@ def trust_name(trusted: bool) -> str:
     return "trusted" if trusted else "untrusted"
 
 
-def eligible(stage: Stage, workers: Mapping[str, WorkerFacts], *, trusted: bool | None = None) -> list[str]:
-    """Names of the workers that can serve the stage, sorted; with ``trusted``, only those of that trust."""
+def eligible(
+    stage: Stage, workers: Mapping[str, WorkerFacts], variant: str = "", *, trusted: bool | None = None
+) -> list[str]:
+    """Names of the workers that, by the settings, can serve the stage, sorted; with ``trusted``, only those of that
+    trust. What their hosts have then decides: :meth:`master.gate.Gate.why_not`."""
+    requires = stage.requires_for(variant)
     return sorted(
         name
         for name, worker in workers.items()
-        if (trusted is None or worker.trust == trust_name(trusted)) and not refusal(stage.requires, worker)
+        if (trusted is None or worker.trust == trust_name(trusted)) and not refusal(requires, worker)
     )
 
 
-def unserved(stage: Stage, workers: Mapping[str, WorkerFacts], trusted: bool) -> str:
+def unserved(stage: Stage, workers: Mapping[str, WorkerFacts], trusted: bool, variant: str = "") -> str:
     """Why none of these workers can serve the stage for a run of this trust; empty when one can."""
-    if stage.requires.local or eligible(stage, workers, trusted=trusted):
+    if stage.requires.local or eligible(stage, workers, variant, trusted=trusted):
         return ""
-    trust = trust_name(trusted)
-    said = [f"{n} {refusal(stage.requires, w)}" for n, w in sorted(workers.items()) if w.trust == trust]
+    trust, requires = trust_name(trusted), stage.requires_for(variant)
+    said = [f"{n} {refusal(requires, w)}" for n, w in sorted(workers.items()) if w.trust == trust]
     detail = "; ".join(said[:3]) + (f"; and {len(said) - 3} more" if len(said) > 3 else "")
     return f"no {trust} worker that can serve it is configured" + (f" ({detail})" if detail else "")
 
@@ -68,13 +71,23 @@ class ConfiguredFleet:
         self.unavailable = unavailable
 
     def unserved(self, stage: Stage, variant: str, trusted: bool) -> str:
-        return self.unavailable(stage) or unserved(stage, self.workers, trusted)
+        return self.unavailable(stage) or unserved(stage, self.workers, trusted, variant)
 
     def last_connected(self, stage: Stage, variant: str, trusted: bool) -> float:
         return float("inf")
 
     def turned_away(self, stage: Stage, variant: str, trusted: bool) -> str:
         return ""
+
+
+class WhyNot(Protocol):
+    """Why a worker that may serve a stage by the settings cannot now, or with ``ever`` can never, as its host is."""
+
+    def __call__(self, requires: Requires, worker: str, *, ever: bool = False) -> Sequence[str]: ...
+
+
+def _fits(requires: Requires, worker: str, *, ever: bool = False) -> Sequence[str]:
+    return ()
 
 
 class LiveFleet(ConfiguredFleet):
@@ -91,8 +104,11 @@ class LiveFleet(ConfiguredFleet):
         clock: Callable[[], float],
         refused: Callable[[], Mapping[str, str]] = dict,
         before: LiveFleet | None = None,
+        why_not: WhyNot = _fits,
     ) -> None:
         super().__init__(workers, unavailable)
+        self._why_not = why_not
+        self._fitted: dict[tuple[str, Requires], float] = dict(before._fitted) if before else {}
         self._refused = refused
         self._connected = connected
         self._clock = clock
@@ -113,57 +129,29 @@ class LiveFleet(ConfiguredFleet):
         now = self._clock()
         if stage.requires.local:
             return now
-        self._seen.update(dict.fromkeys(self._connected(), now))
-        names = eligible(stage, self.workers, trusted=trusted)
-        return max((self._seen.get(name, self._since) for name in names), default=self._since)
+        there = set(self._connected())
+        self._seen.update(dict.fromkeys(there, now))
+        names, requires = eligible(stage, self.workers, variant, trusted=trusted), stage.requires_for(variant)
+        if not requires.of_probe:
+            return max((self._seen.get(name, self._since) for name in names), default=self._since)
+        for name in there.intersection(names):
+            if not self._why_not(requires, name, ever=True):
+                self._fitted[name, requires] = now
+        return max((self._fitted.get((name, requires), self._since) for name in names), default=self._since)
 
     def turned_away(self, stage: Stage, variant: str, trusted: bool) -> str:
-        names = eligible(stage, self.workers, trusted=trusted)
-        refused = self._refused()
-        said = [f"{name} is not used, as {refused[name]}" for name in names if name in refused]
-        if stage.requires.local or not said or set(names) & set(self._connected()):
+        names, there = eligible(stage, self.workers, variant, trusted=trusted), set(self._connected())
+        if stage.requires.local:
             return ""
-        return NOT_USED + "; ".join(said)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ticket:
-    """A build request that may start: the run it is for, its builder, and whom it may run on."""
-
-    run_id: int
-    builder: str
-    trusted: bool
-    local: bool
-
-
-class Gate:
-    """Lets a build start only when its attempt is planned, unsettled, wanted, and the worker fits.
-
-    The scheduler issues a ticket for each request it stands behind and takes it back when the attempt ends;
-    what has no ticket (a Rebuild, a foreign scheduler's request, a request of a cancelled run) never starts.
-    """
-
-    def __init__(self) -> None:
-        self.tickets: dict[int, Ticket] = {}
-        self.trust: Mapping[str, str] = {}
-
-    def can_start(self, _builder: Any, worker_for_builder: Any, request: Any) -> bool:
-        """Buildbot's ``canStartBuild``."""
-        ticket = self.tickets.get(request.id)
-        return ticket is not None and self._fits(ticket, {self.trust.get(worker_for_builder.worker.workername, "")})
-
-    def startable(self, builder: str, workers: Iterable[str]) -> set[int]:
-        """The requests of a builder that may start on one of these workers."""
-        trusts = {self.trust.get(name, "") for name in workers}
-        return {
-            request
-            for request, ticket in self.tickets.items()
-            if ticket.builder == builder and self._fits(ticket, trusts)
+        refused: dict[str, Sequence[str]] = {
+            name: [f"is not used, as {why}"] for name, why in self._refused().items() if name in names
         }
-
-    @staticmethod
-    def _fits(ticket: Ticket, trusts: set[str]) -> bool:
-        return ticket.local or trust_name(ticket.trusted) in trusts
+        against = {name: self._why_not(stage.requires_for(variant), name) for name in names if name in there}
+        if not all(against.values()):
+            return ""  # one of them will do, once it is free
+        if against:
+            return WAITING + told(refused | against)
+        return NOT_USED + told(refused) if refused else ""
 
 
 def least_busy(_builder: Any, workers: list[Any], _request: Any) -> Any:

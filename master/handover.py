@@ -12,7 +12,7 @@ from master.database.records import AttemptRow, RunRow
 from master.pipeline import EventKind, Stage, State
 from master.workers import FleetWorker
 
-_PRIORITY = {EventKind.TAG: 30, EventKind.PUSH: 20, EventKind.PULL_REQUEST: 10}
+PRIORITY = {EventKind.TAG: 30, EventKind.PUSH: 20, EventKind.PULL_REQUEST: 10}
 _RESULTS = {
     State.SUCCESS.value: SUCCESS,
     State.WARNINGS.value: WARNINGS,
@@ -36,6 +36,11 @@ class Handover:
         self.scheduler = scheduler
         self.repository = repository
         self.project = project
+
+    @staticmethod
+    def priority(run: RunRow) -> int:
+        """Of the run's requests: more goes first."""
+        return PRIORITY[run.acts_as]
 
     @property
     def stopping(self) -> bool:
@@ -77,7 +82,7 @@ class Handover:
             properties={name: (value, "Pipeline") for name, value in values.items()},
             builderids=[builder_id],
             external_idstring=attempt.external_id,
-            priority=_PRIORITY[run.acts_as],
+            priority=self.priority(run),
         )
         return buildset, requests[builder_id]
 
@@ -114,13 +119,21 @@ class Handover:
         before = self.master.reactor.seconds() - FORGOTTEN_S
         query = buildbot_rows.claimed_without_build
         claimed = await self.master.db.pool.do(query, self.master.masterid, before)
-        builders = self.master.botmaster.builders.values()
-        begun = {request.id for builder in builders for build in builder.building for request in build.requests}
+        begun = self.being_built()
         for request_id in claimed:
             if request_id not in begun:
                 log.msg(f"request {request_id} was claimed and never begun; it is queued again")
                 await self.master.data.updates.unclaimBuildRequests([request_id])
                 self.master.botmaster.remove_in_progress_buildrequest(request_id)
+
+    def being_built(self) -> set[int]:
+        """Requests whose build this master has in its hands."""
+        builders = self.master.botmaster.builders.values()
+        return {request.id for builder in builders for build in builder.building for request in build.requests}
+
+    def about_to_be_built(self) -> set[int]:
+        """Requests that were chosen, and whose build has not begun."""
+        return set(self.master.botmaster._starting_brid_to_cancel)
 
     async def complete_leftovers(self) -> None:
         """End the requests that a crash, or a removed builder, left open behind ended attempts."""

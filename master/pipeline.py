@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from master.capabilities import GpuWanted
+
 NoWorkerPolicy = Literal["wait", "skip", "fail"]
 
 
@@ -67,12 +69,20 @@ class Requires:
     """What a worker must have to serve a stage.
 
     ``local`` stages need no worker of the fleet: they run in the master on the worker reserved for them and
-    never touch a checkout.
+    never touch a checkout. What a worker is and provides is known from the settings; what versions its tools have and
+    which GPUs it has, its probe tells.
     """
 
     os: Literal["linux", "windows"] | None = None
     tools: frozenset[str] = frozenset()
+    versions: tuple[str, ...] = ()  #: of tools, as texts: ``cmake>=3.24``
+    gpu: GpuWanted | None = None
     local: bool = False
+
+    @property
+    def of_probe(self) -> bool:
+        """Whether only its probe tells that a worker will do."""
+        return bool(self.versions or self.gpu)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +106,7 @@ class Stage:
     paths: tuple[str, ...] = ()
     paths_ignore: tuple[str, ...] = ()
     requires: Requires = field(default_factory=Requires)
+    variant_requires: Mapping[str, Requires] = field(default_factory=dict)  #: of those that differ; the os never does
     variants: tuple[str, ...] = ("",)  #: ``("",)`` is a stage without variants
     continue_on_error: bool = False
     always: bool = False
@@ -112,6 +123,10 @@ class Stage:
     def builder(self, variant: str) -> str:
         """The Buildbot builder that serves this variant."""
         return f"{self.name}-{variant}" if variant else self.name
+
+    def requires_for(self, variant: str) -> Requires:
+        """What a worker must have to serve this variant."""
+        return self.variant_requires.get(variant, self.requires)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,20 @@ fails and the workers are there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from buildbot.process.properties import Properties
+from pydantic import TypeAdapter
 
 import steps
 from master import triggers
 from master.builders import unavailable
+from master.capabilities import Capabilities
 from master.decisions import decide
 from master.fleet import ConfiguredFleet, eligible
-from master.pipeline import Stage, State
+from master.pipeline import Requires, Stage, State
+from master.routing import refusals, told
 from master.run_model import Attempt, Create, End, Enqueue, Settle, Wait
 from master.scheduler import rules_of
 from master.settings import Settings
@@ -25,6 +28,29 @@ from master.triggers import Event, Ignored, RunRequest
 from steps.command import Frame
 
 _NOW = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveWorker:
+    """A worker as a running master knows it."""
+
+    connected: bool
+    has: Capabilities | str  #: what its host has, or why that is not known
+    lent: frozenset[str] = frozenset()  #: GPUs that builds hold
+
+
+def live_workers(workers: Sequence[Mapping[str, Any]]) -> dict[str, LiveWorker]:
+    """From the master's API (``workers``)."""
+    found = {}
+    for worker in workers:
+        has = {**worker, "provides": frozenset(worker["provides"])}
+        known = {field: has[field] for field in ("os", "provides", "tools", "devices", "broken")}
+        found[worker["name"]] = LiveWorker(
+            connected=worker["connected"],
+            has=worker["unknown"] or TypeAdapter(Capabilities).validate_python(known),
+            lent=frozenset(lease["gpu"] for lease in worker["leases"]),
+        )
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +62,7 @@ class PlannedStage:
     what: str  #: run, skip, blocked, wait or fail
     reason: str
     workers: tuple[str, ...]
-    os: str
-    tools: tuple[str, ...]
+    requires: Requires
     environment: Mapping[str, str]
     secrets: tuple[str, ...]
     permissions: Mapping[str, str]
@@ -64,8 +89,19 @@ class Plan:
             "trusted": self.trusted,
             "publish": self.publish,
             "held": self.held,
-            "stages": [asdict(stage) for stage in self.stages],
+            "stages": [_as_json(stage) for stage in self.stages],
         }
+
+
+def _as_json(stage: PlannedStage) -> dict[str, Any]:
+    told = {key: value for key, value in vars(stage).items() if key != "requires"}
+    gpu = stage.requires.gpu
+    return {
+        **told,
+        "os": stage.requires.os or "",
+        "tools": [*sorted(stage.requires.tools), *stage.requires.versions],
+        "gpu": gpu.model_dump(exclude_defaults=True) if gpu else None,
+    }
 
 
 def plan(settings: Settings, event: Event | Ignored) -> Plan:
@@ -133,9 +169,10 @@ def _planned(settings: Settings, request: RunRequest, stage: Stage, attempt: Att
         variant=attempt.slot.variant,
         what=_WHAT[attempt.state],
         reason=attempt.reason,
-        workers=tuple(eligible(stage, settings.workers, trusted=request.context.trusted)) if runs else (),
-        os=stage.requires.os or "",
-        tools=tuple(sorted(stage.requires.tools)),
+        workers=tuple(
+            eligible(stage, settings.workers, attempt.slot.variant, trusted=request.context.trusted) if runs else ()
+        ),
+        requires=stage.requires_for(attempt.slot.variant),
         environment=_environment(settings, request, stage) if runs else {},
         secrets=stage.secrets if runs and request.context.trusted else (),
         permissions=dict(stage.permissions) if runs and request.context.trusted else {},
@@ -167,9 +204,13 @@ def _artifacts(settings: Settings, request: RunRequest, stage: Stage) -> tuple[s
             return tuple(own.artifacts)
 
 
-def waiting(stage: PlannedStage, connected: Sequence[str]) -> str:
+def waiting(stage: PlannedStage, fleet: Mapping[str, LiveWorker]) -> str:
     """Which live worker would take it, or why it would wait."""
-    there = [name for name in stage.workers if name in connected]
+    there = {name: fleet[name] for name in stage.workers if name in fleet and fleet[name].connected}
+    against = {name: refusals(stage.requires, worker.has, lent=worker.lent) for name, worker in there.items()}
+    fitting = [name for name, why in against.items() if not why]
+    if fitting:
+        return f"on {' or '.join(fitting)}"
     if there:
-        return f"on {' or '.join(there)}"
+        return f"waits: {told(against)}"
     return f"waits: {', '.join(stage.workers)} not connected" if stage.workers else "in the master"

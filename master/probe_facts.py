@@ -201,6 +201,7 @@ def _device(gpu: GpuSaid) -> Device:
         memory_total=total,
         memory_free=free,
         compute=gpu.cuda.compute if gpu.cuda else None,
+        index=gpu.cuda.index if gpu.cuda else gpu.vulkan.index if gpu.vulkan else None,
         software=bool(gpu.vulkan and gpu.vulkan.kind == "software"),
         mig=bool(gpu.cuda and gpu.cuda.mig),
         ailing=tuple(_signs(gpu.cuda)) if gpu.cuda else (),

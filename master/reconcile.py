@@ -16,7 +16,8 @@ from master import acceptance, outcome
 from master.database import buildbot_rows, store
 from master.database.records import AttemptRow, RunRow
 from master.decisions import decide
-from master.fleet import Gate, LiveFleet, Ticket
+from master.fleet import LiveFleet
+from master.gate import Gate, Ticket
 from master.handover import Handover, UnknownBuilder
 from master.outcome import BuildFacts, Outcome, RequestFacts
 from master.pipeline import Pipeline, Stage, State
@@ -157,7 +158,16 @@ class Reconciler:
     def admit(self, run: RunRow, attempt: AttemptRow, stage: Stage) -> None:
         """Let the gate start an attempt's request."""
         builder = stage.builder(attempt.variant)
-        ticket = Ticket(run_id=run.id, builder=builder, trusted=run.trusted, local=stage.requires.local)
+        requires = stage.requires_for(attempt.variant)
+        ticket = Ticket(
+            run_id=run.id,
+            builder=builder,
+            trusted=run.trusted,
+            local=requires.local,
+            requires=requires,
+            priority=self.handover.priority(run),
+            since=attempt.created_at,
+        )
         if attempt.request_id is not None and self.gate.tickets.get(attempt.request_id) != ticket:
             self.gate.tickets[attempt.request_id] = ticket
             self.handover.poke(stage, attempt.variant)

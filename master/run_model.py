@@ -9,6 +9,7 @@ from typing import Protocol
 from master.pipeline import EventKind, Stage, State
 
 NOT_USED = "no worker that fits is connected: "  #: how :meth:`Fleet.turned_away` begins
+WAITING = "waiting: "  #: how it begins where one is connected
 HELD = "waits for a maintainer to approve it"  #: how :attr:`RunContext.held` begins
 
 
@@ -84,7 +85,8 @@ class Fleet(Protocol):
         """When a worker that can serve it was last seen connected."""
 
     def turned_away(self, stage: Stage, variant: str, trusted: bool) -> str:
-        """Which worker would serve it and was refused, and why; empty while another is connected."""
+        """Why no worker that is connected, or tried to, can serve it just now; empty when one can, once it is free, and
+        when there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

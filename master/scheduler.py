@@ -19,7 +19,8 @@ from twisted.python import log
 from master.backlog import RETRY_S, Backlog
 from master.chooser import PlannedChooser
 from master.database import store
-from master.fleet import Gate, LiveFleet
+from master.fleet import LiveFleet
+from master.gate import Gate
 from master.handover import Handover
 from master.inbox import Inbox
 from master.pipeline import Stage
@@ -80,10 +81,17 @@ class PipelineScheduler(Backlog, ReconfigurableBaseScheduler):
         project = settings.project
         self._began = self._began or clock()
         gate.tickets.update(self.gate.tickets)
+        self._carry_leases_over(gate)
         self.gate = gate
         self.master.botmaster.brd.BuildChooser = partial(PlannedChooser, gate)
         self._fleet = LiveFleet(
-            settings.workers, unavailable, self._connected, clock, self._refused, before=self._fleet
+            settings.workers,
+            unavailable,
+            self.connected_workers,
+            clock,
+            self._refused,
+            before=self._fleet,
+            why_not=gate.why_not,
         )
         self.inbox = Inbox(database, rules_of(settings), settings.threads, clock)
         self.handover = self.handover_class(
@@ -100,7 +108,19 @@ class PipelineScheduler(Backlog, ReconfigurableBaseScheduler):
             began=self._began,
         )
 
-    def _connected(self) -> list[str]:
+    def _carry_leases_over(self, gate: Gate) -> None:
+        """What is leased stays so, under the new settings."""
+        ledger = self.gate.ledger
+        ledger.shares, ledger.sites = gate.ledger.shares, gate.ledger.sites
+        gate.ledger, gate.clock, gate.changed = ledger, self.master.reactor.seconds, self._gpus_changed
+        gate.worker = self._worker_there
+
+    def _worker_there(self, name: str) -> Any:
+        worker = self.master.workers.workers.get(name)
+        return worker if worker is not None and worker.conn is not None else None
+
+    def connected_workers(self) -> list[str]:
+        """Names of the workers that are attached to this master."""
         return [name for name, worker in self.master.workers.workers.items() if worker.conn is not None]
 
     def _refused(self) -> dict[str, str]:
@@ -160,10 +180,32 @@ class PipelineScheduler(Backlog, ReconfigurableBaseScheduler):
 
     # -- what is heard
 
+    def capacity_changed(self) -> None:
+        """What workers can do has changed: what waits may start now, or waits for another reason."""
+        if self._carrying:
+            self._call("sweep", 0, self._sweep)
+
+    def _gpus_changed(self) -> None:
+        """GPUs have become free, or were taken: who waits for one may start, or waits for another."""
+        if self._carrying:
+            self._call("gpus", 0, self._look_at_gpus)
+
+    def _look_at_gpus(self) -> None:
+        self.master.botmaster.maybeStartBuildsForAllBuilders()
+        self.look_at(*{ticket.run_id for ticket in self.gate.tickets.values() if ticket.gpu})
+
+    def _sweep_gpus(self) -> None:
+        """Free what is leased to nobody: a request that ended, or was given back, before its build began."""
+        live = self.handover.being_built() | self.handover.about_to_be_built()
+        if gone := self.gate.sweep(live):
+            log.msg(f"GPUs of build requests that are not being built are free again: {gone}")
+
     def _heard_of_build(self, _key: Any, message: dict[str, Any]) -> None:
         self._look_for_request(message["buildrequestid"])
 
     def _heard_of_request(self, key: tuple[str, str, str], message: dict[str, Any]) -> None:
+        if key[2] in ("complete", "unclaimed"):
+            self._sweep_gpus()
         if key[2] in ("complete", "unclaimed", "cancel", "new"):
             self._look_for_request(int(key[1]))
 
@@ -194,6 +236,7 @@ class PipelineScheduler(Backlog, ReconfigurableBaseScheduler):
             await self._strays.turn_away()
             await self.handover.complete_leftovers()
             await self.handover.free_forgotten()
+            self._sweep_gpus()
             self.master.botmaster.maybeStartBuildsForAllBuilders()
         except Exception:
             log.err(None, "while looking at every live run; trying again")

@@ -15,6 +15,7 @@ from master.errors import SecretUnreadable
 from master.pipeline import NoWorkerPolicy, Pipeline, Stage
 from master.settings_artifacts import ArtifactSettings
 from master.settings_github import GitHubSettings
+from master.settings_gpus import GpuSettings
 from master.settings_stages import USES, StageSettings, Use
 from master.settings_types import (
     SECRET_NAME,
@@ -123,6 +124,7 @@ class Settings(Table):
     environment: Environment = Field(default_factory=dict)
     threads: ThreadsSettings = ThreadsSettings()
     scheduling: SchedulingSettings = SchedulingSettings()
+    gpus: GpuSettings = GpuSettings()
     workers: Mapping[str, WorkerSettings] = Field(default_factory=dict)
     stages: Annotated[Mapping[str, StageSettings], Field(min_length=1)]
 
@@ -158,6 +160,7 @@ class Settings(Table):
             paths=own.paths,
             paths_ignore=own.paths_ignore,
             requires=own.required(name),
+            variant_requires=own.required_by_variants(name),
             variants=own.variants or ("",),
             continue_on_error=_first(own.continue_on_error, use.continue_on_error),
             always=_first(own.always, use.always),

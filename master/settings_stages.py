@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
+from master.capabilities import GpuWanted, ToolWanted, split_tool
 from master.pipeline import EventKind, NoWorkerPolicy, Requires
 from master.settings_artifacts import DownloadSettings
 from master.settings_limits import LimitSettings
@@ -88,12 +89,21 @@ PARTS = ("prebuilt", "pytest", "wheel", "target", "commands", "artifacts", "down
 Command = Annotated[str | tuple[str, ...], BeforeValidator(validate_command)]
 
 
+class RequiresVariant(Table):
+    """What one variant of the stage requires instead."""
+
+    tools: frozenset[ToolWanted] | None = None
+    gpu: GpuWanted | None = None
+
+
 class RequiresSettings(Table):
     """What a worker must have; what is left out follows ``uses``."""
 
     os: Literal["linux", "windows"] | None = None
-    tools: frozenset[str] | None = None
+    tools: frozenset[ToolWanted] | None = None
+    gpu: GpuWanted | None = None
     local: Switch | None = None
+    variants: Mapping[str, RequiresVariant] = Field(default_factory=dict)
 
 
 class PrebuiltVariant(Table):
@@ -204,8 +214,25 @@ class StageSettings(Table):
         if local:
             return Requires(local=True)
         tools = use.tools if self.requires.tools is None else self.requires.tools
-        return Requires(os=self.requires.os or use.os, tools=tools)
+        return _asking(Requires(os=self.requires.os or use.os, gpu=self.requires.gpu), tools)
+
+    def required_by_variants(self, name: str) -> dict[str, Requires]:
+        """Of the variants that say something else than the stage."""
+        whole = self.required(name)
+        if whole.local:
+            return {}
+        found = {}
+        for variant, own in self.requires.variants.items():
+            differing = replace(whole, gpu=own.gpu or whole.gpu)
+            found[variant] = differing if own.tools is None else _asking(differing, own.tools)
+        return found
 
     def has(self, part: str) -> bool:
         """Whether the settings fill this one of :data:`PARTS`."""
         return part in self.model_fields_set and getattr(self, part) not in (None, ())
+
+
+def _asking(requires: Requires, tools: Iterable[str]) -> Requires:
+    """With these tools: of those that name versions the probe knows, of the others the settings."""
+    versioned = sorted(tool for tool in tools if (split := split_tool(tool)) and split[1])
+    return replace(requires, tools=frozenset(tools).difference(versioned), versions=tuple(versioned))

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from master.plan import Plan, waiting
+from master.plan import LiveWorker, Plan, waiting
+from master.routing import listed
 
 _COLOURS = {
     "success": "green",
@@ -33,8 +34,8 @@ def state(name: str) -> Text:
     return Text(name, style=_COLOURS.get(name, ""))
 
 
-def plan(console: Console, planned: Plan, connected: Sequence[str] | None) -> None:
-    """What would run. ``connected`` are the live workers, ``None`` when no master was asked."""
+def plan(console: Console, planned: Plan, fleet: Mapping[str, LiveWorker] | None) -> None:
+    """What would run. ``fleet`` are the live workers, ``None`` when no master was asked."""
     if planned.ignored or planned.event is None:
         console.print(f"nothing would run: {planned.ignored}", markup=False)
         return
@@ -48,8 +49,8 @@ def plan(console: Console, planned: Plan, connected: Sequence[str] | None) -> No
         name = f"{stage.stage} ({stage.variant})" if stage.variant else stage.stage
         where = stage.reason
         if stage.what == "run":
-            where = waiting(stage, connected) if connected is not None else ", ".join(stage.workers) or "in the master"
-        needs = ", ".join([stage.os, *stage.tools]) if stage.os else ""
+            where = waiting(stage, fleet) if fleet is not None else ", ".join(stage.workers) or "in the master"
+        needs = ", ".join(listed(stage.requires))
         table.add_row(name, state(stage.what), needs, where, ", ".join(stage.artifacts))
     console.print(table)
     for stage in planned.stages:

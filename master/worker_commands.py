@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from master import client as clients
+from master import show_fleet
 from master.places import SETTINGS
 
 app = typer.Typer(no_args_is_help=True, help="Provision and see workers.")
@@ -87,31 +89,25 @@ def list_workers(
     folder: _Folder = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON document.")] = False,
 ) -> None:
-    """Show the workers: whether they are connected, their trust and version, and what runs there."""
+    """Show the workers: whether they are connected, what runs there, what their hosts have, and who holds which GPU."""
     site = folder or clients.default_site()
-    found = FleetClient(master or clients.of_site(site).url).workers(None if master else site)
+    asked = FleetClient(master or clients.of_site(site).url)
+    told = asked.fleet()
+    found = asked.workers(told["workers"], None if master else site)
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    table = Table("worker", "connected", "trust", "version", "runs there", box=None, pad_edge=False)
-    for worker in found:
-        connected = "yes" if worker["connected"] else "no"
-        table.add_row(
-            worker["name"],
-            connected,
-            worker["trust"],
-            worker["version"],
-            ", ".join(worker["running"]) or worker["note"],
-        )
-    _console.print(table)
+    show_fleet.fleet(_console, found, told["queue"], time.time())
 
 
 class FleetClient(clients.Client):
     """Asks a master about its workers."""
 
-    def workers(self, site: Path | None) -> list[dict[str, Any]]:
-        """Each configured worker. Trust is in the settings only: read from the site's, when it is on this machine."""
+    def workers(self, told: Sequence[Mapping[str, Any]], site: Path | None) -> list[dict[str, Any]]:
+        """Each configured worker, with what the master has told of it (:meth:`fleet`); with ``site``, the master's own,
+        also those that only its settings know so far."""
         trusts = _trusts(site) if site else {}
+        probes = {worker["name"]: worker for worker in told}
         running = self._running()
         found = []
         known = self._get("api/v2/workers")["workers"]
@@ -122,15 +118,16 @@ class FleetClient(clients.Client):
                     {
                         "name": worker["name"],
                         "connected": bool(worker["connected_to"]),
-                        "trust": trusts.get(worker["name"], "–"),
+                        "trust": (probes.get(worker["name"]) or {}).get("trust") or trusts.get(worker["name"], "–"),
                         "version": info.get("version") or "–",
                         "host": info.get("host") or "",
                         "running": running.get(worker["workerid"], []),
+                        "probe": probes.get(worker["name"]),
                         "note": f"paused {worker['pause_reason'] or ''}".strip() if worker["paused"] else "",
                     }
                 )
         unknown = trusts.keys() - {worker["name"] for worker in found}
-        empty = {"connected": False, "version": "–", "host": "", "running": []}
+        empty = {"connected": False, "version": "–", "host": "", "running": [], "probe": None}
         note = "the master has not read the settings since it was added"
         found += [{"name": name, "trust": trusts[name], **empty, "note": note} for name in unknown]
         return sorted(found, key=lambda worker: str(worker["name"]))

@@ -8,6 +8,8 @@ from typing import Any
 from master.pipeline import Stage
 from master.settings import Settings
 from steps import build_linux, commands, test
+from steps.command import Frame
+from steps.gpu import check_gpus
 
 _BUILDERS: Mapping[str, Callable[[Stage, str, Settings], list[Any]]] = {
     "test": test.build_steps,
@@ -31,4 +33,7 @@ def build_steps(stage: Stage, variant: str, settings: Settings) -> list[Any]:
         build = _BUILDERS[stage.uses]
     except KeyError:
         raise UnavailableStage(f"stage {stage.name} uses {stage.uses!r}, which no worker can do yet") from None
-    return build(stage, variant, settings)
+    steps_of = build(stage, variant, settings)
+    if stage.requires_for(variant).gpu:
+        return [check_gpus(Frame.of(stage, settings)), *steps_of]
+    return steps_of

@@ -20,6 +20,7 @@ from master.pipeline import Limits, Stage
 from master.settings import Settings
 from steps.classify import FailureClass, Limit, OutputReader, Verdict
 from steps.cut_secrets import struck
+from steps.devices import NONE, lent, variables
 from steps.token import StageToken
 from workers.sizes import size_text
 
@@ -39,8 +40,9 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
 
 @implementer(IRenderable)
 class StageEnvironment(ComparableMixin):
-    """A stage's variables for one build: the settings' with ``{workspace}`` filled in, its number of threads, and, in a
-    trusted run only, its secrets under their names in capitals (``deploy-key`` is ``DEPLOY_KEY``) and its token."""
+    """A stage's variables for one build: the settings' with ``{workspace}`` filled in, its number of threads, its GPUs,
+    and, in a trusted run only, its secrets under their names in capitals (``deploy-key`` is ``DEPLOY_KEY``) and its
+    token."""
 
     compare_attrs = ("templates", "more", "secrets", "token")
 
@@ -72,13 +74,16 @@ class StageEnvironment(ComparableMixin):
     def plain(self, properties: Any) -> dict[str, str]:
         """Everything but secrets."""
         threads = str(properties.getProperty("threads") or 2)
+        gpus = lent(properties)
         workspace = str(properties.getProperty("builddir") or "..")
         return {
             **BASE_ENVIRONMENT,
+            **NONE,
             "NUM_THREADS": threads,
             "CMAKE_BUILD_PARALLEL_LEVEL": threads,
             **{name: value.replace(_WORKSPACE, workspace) for name, value in self.templates.items()},
             **self.more,
+            **(variables(gpus) if gpus else {}),
         }
 
 

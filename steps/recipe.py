@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 from buildbot.process.factory import BuildFactory
@@ -20,7 +20,9 @@ from pydantic import BaseModel, ConfigDict
 from master.settings_tokens import VARIABLE
 from steps.build_linux import WheelCommand
 from steps.command import Command, StageEnvironment, limited, variable_of
+from steps.devices import NONE
 from steps.download import DownloadArtifacts
+from steps.gpu import CheckGpus
 from steps.test import REPORT, Pytest
 from steps.upload import StoreCommand
 
@@ -85,14 +87,19 @@ async def rendered(steps: Iterable[Any], properties: Mapping[str, Any]) -> list[
     known.update(dict(properties), "recipe")
     known.setProperty("builddir", marks["workspace"], "recipe")
     found = []
+    theirs: Collection[str] = ()  # variables that name what another machine has
     for step in steps:
-        found.append(await _rendered(step, known, marks))
+        if isinstance(step, CheckGpus):
+            theirs = NONE
+            found.append(StepRecipe(name=step.name))  # the devices are the build's
+            continue
+        found.append(await _rendered(step, known, marks, theirs))
         if isinstance(step, WheelCommand):
             known.setProperty("wheel", marks["wheel"], "recipe")
     return found
 
 
-async def _rendered(step: Any, known: Properties, marks: Mapping[str, str]) -> StepRecipe:
+async def _rendered(step: Any, known: Properties, marks: Mapping[str, str], theirs: Collection[str]) -> StepRecipe:
     if isinstance(step, DownloadArtifacts):
         fetches = Fetches(stage=step.stage, globs=tuple(step.globs), into=step.into)
         return StepRecipe(name=step.name, folder=step.workdir or BuildFactory.workdir, fetches=fetches)
@@ -114,7 +121,7 @@ async def _rendered(step: Any, known: Properties, marks: Mapping[str, str]) -> S
         name=step.name,
         argv=tuple(_text(str(word), marks) for word in argv),
         folder=step.workdir or BuildFactory.workdir,
-        environment={name: _text(text, marks) for name, text in environment.plain(known).items()},
+        environment={name: _text(text, marks) for name, text in environment.plain(known).items() if name not in theirs},
         stdin=step.initialStdin or "",
         silence_timeout=step.timeout,
         timeout=step.maxTime,

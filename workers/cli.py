@@ -18,6 +18,7 @@ COMMANDS = {
     "limit": ("workers.limit", "run a command within limits of memory and processes, and end all of it at one"),
     "caches": ("workers.caches", "build through ccache and sccache, and say what they were good for"),
     "probe": ("workers.probe.command", "say what this host can do: its system, its tools and its GPUs"),
+    "check-gpu": ("workers.gpu.command", "have GPUs compute something, and compare it with the CPU"),
     "tools": ("workers.tools", "say which programs are here, and fail where one is missing"),
     "stamp": ("workers.stamp", "run a checkout's version script and check the version against a tag"),
     "imports": ("workers.imports", "import modules in another Python environment and check what is installed there"),

@@ -15,13 +15,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from master.bench import artifacts, caches, figures, stock, throughput
+from master.bench import artifacts, caches, figures, leases, stock, throughput
 from master.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ci/bench", description="Ratios within one run on this machine.")
-    parser.add_argument("what", nargs="?", choices=("caches", "artifacts"), default="caches", help="(caches)")
+    parser.add_argument("what", nargs="?", choices=("caches", "artifacts", "leases"), default="caches", help="(caches)")
     parser.add_argument("--rounds", type=_rounds, default=3, metavar="N", help="of everything that is compared (3)")
     parser.add_argument("--megabytes", type=_megabytes, default=500, metavar="N", help="of the artifact (500)")
     parser.add_argument("--json", action="store_true", help="for programs: one JSON document")
@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.what == "artifacts":
             moved = artifacts.measure(options.rounds, options.megabytes * 1_000_000, progress.print)
             print_artifacts(moved, machine, as_json=options.json)
+            return 0
+        if options.what == "leases":
+            print_leases(leases.measure(options.rounds, progress.print), machine, as_json=options.json)
             return 0
         rounds = caches.measure(options.rounds, progress.print)
     except UserError as error:
@@ -91,6 +94,27 @@ def print_artifacts(found: throughput.Throughput, machine: dict[str, Any], *, as
         memory = found.memory(process)
         console.print(f"memory of {name} in our uploads: {memory.before >> 20} MiB, at most {memory.peak >> 20} MiB")
     console.print(f"SHA-256, at either end: {found.hash_rate / 1e6:.0f} MB/s ({found.hash_name})")
+
+
+def print_leases(found: leases.Compared, machine: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found.as_json(machine), indent=2))
+        return
+    console = Console(highlight=False)
+    title = f"GPU leases, simulated: {leases.GPUS} GPUs for each worker; waits in lengths of a build"
+    kinds = [kind.value.removesuffix("_request") for kind in leases.KINDS]
+    columns = ("", "workers", "builds", "decision", "overtaken", *kinds, "longest")
+    table = Table(*columns, title=title, title_justify="left")
+    for number, pair in enumerate(zip(found.small, found.large, strict=True), 1):
+        for fleet in pair:
+            waits = [f"{fleet.mean_wait(kind) / leases.BUILD_S:.2f}" for kind in leases.KINDS]
+            table.add_row(
+                *(str(number) if fleet is pair[0] else "", str(fleet.workers), str(len(fleet.builds))),
+                *(f"{fleet.decision * 1000:.2f} ms", str(fleet.out_of_order), *waits),
+                f"{fleet.longest_wait / leases.BUILD_S:.2f}",
+            )
+    console.print(table)
+    console.print(f"{found.workers:g} times the workers: a decision takes {found.decision:.1f} times as long")
 
 
 def _cpu() -> str:

@@ -6,7 +6,7 @@ Nothing is written here; what the scheduler reads and writes is in :mod:`master.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,3 +173,32 @@ def _tests(connection: sa.Connection, build_ids: Sequence[int]) -> dict[int, Map
     d = Model.build_data.c
     query = sa.select(d.buildid, d.value).where(d.buildid.in_(build_ids), d.name == RESULTS)
     return {row.buildid: json.loads(row.value) for row in connection.execute(query)} if build_ids else {}
+
+
+def holders(connection: sa.Connection, requests: Collection[int]) -> dict[int, tuple[int, str]]:
+    """Request -> the run that it is of, and its stage with its variant."""
+    columns = (stage_attempts.c.request_id, stage_attempts.c.run_id, stage_attempts.c.stage, stage_attempts.c.variant)
+    found = connection.execute(sa.select(*columns).where(stage_attempts.c.request_id.in_(sorted(requests))))
+    return {row.request_id: (row.run_id, "-".join(filter(None, (row.stage, row.variant)))) for row in found}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """An attempt that was handed to Buildbot and waits for a worker."""
+
+    run: int
+    stage: str
+    variant: str
+    since: float
+    reason: str  #: empty: it waits for its turn
+
+
+def queue(connection: sa.Connection, limit: int) -> list[Waiting]:
+    """What waits for a worker, the oldest first."""
+    columns = stage_attempts.c
+    chosen = (columns.run_id, columns.stage, columns.variant, columns.waiting_since, columns.reason)
+    query = sa.select(*chosen).where(columns.state == State.QUEUED).order_by(columns.waiting_since).limit(limit)
+    return [
+        Waiting(run=row.run_id, stage=row.stage, variant=row.variant, since=row.waiting_since, reason=row.reason)
+        for row in connection.execute(query)
+    ]

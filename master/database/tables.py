@@ -202,3 +202,14 @@ sa.Index(
     sqlite_where=outbox.c.version > outbox.c.sent,
     postgresql_where=outbox.c.version > outbox.c.sent,
 )
+
+worker_probes = sa.Table(  # what each worker said last of its host
+    "worker_probes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("worker", sa.String(255), nullable=False, unique=True),
+    sa.Column("probed_at", sa.Float, nullable=False),  # by the worker's clock: tells one probe from another; or 0
+    sa.Column("read_at", sa.Float, nullable=False),  # when this was first read
+    sa.Column("facts", sa.JSON(none_as_null=True)),  # see master.probe_facts; null: nothing that can be read
+    sa.Column("problem", Prose, nullable=False, server_default=""),  # and why
+)

@@ -5,6 +5,7 @@
     GET  runs/ID/artifacts/ATTEMPT/NAME           an accepted file
     GET  runs/ID/attempts/ATTEMPT/failure         where it failed: class, step, the log around the first error
     GET  runs/ID/stages/STAGE/recipe?variant=     the stage's commands, to do it again elsewhere
+    GET  workers                                  what each worker's host has, who holds which GPU, and what waits
     GET  releases                                 what was released, newest first
     POST runs/ID/approve                          {"head": SHA}: lets a stranger's pull request run, at this commit
     POST runs/ID/cancel                           {}
@@ -32,7 +33,7 @@ from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from master.database import failures, reads, releases, store
+from master.database import failures, probes, reads, releases, store
 from master.database.records import RunRow
 from master.pipeline import State
 from master.recipe import NoRecipe, Wanted, recipe
@@ -42,6 +43,7 @@ from master.triggers import SHA
 from master.web import authority, views
 from master.web.artifacts import artifact
 from master.web.excerpt import failure_page, failure_without_log
+from master.web.fleet_page import workers_page
 from master.web.requests import Failed, allow, body, number, only, text, whole
 
 DEFAULT_LIMIT = 30
@@ -103,8 +105,8 @@ class Api(Resource):
                 return await self._order_about_run(request, "cancel", self._cancel, _id(run))
             case ["runs", run, "repeat"]:
                 return await self._order_about_run(request, "repeat", self._repeat, _id(run))
-            case ["releases"]:
-                return await self._read(request, self._releases)
+            case ["workers" | "releases" as what]:
+                return await self._read(request, self._workers if what == "workers" else self._releases)
             case ["releases", tag, "yank"]:
                 return await self._order(request, ("releases", tag), "yank", functools.partial(self._yank, tag))
             case ["releases", tag, "unyank"]:
@@ -169,6 +171,15 @@ class Api(Resource):
         except NoRecipe as none:
             raise Failed(http.NOT_FOUND, str(none)) from None
         return made.model_dump(mode="json")
+
+    async def _workers(self, _request: Request) -> Any:
+        scheduler, pool = self._scheduler, self.master.db.pool
+        gate, workers, there = scheduler.gate, scheduler.settings.workers, scheduler.connected_workers()
+        before = await pool.do(probes.every)
+        holders = await pool.do(reads.holders, [lease.request for lease in gate.held()])
+        queue = [dataclasses.asdict(each) for each in await pool.do(reads.queue, MOST)]
+        now = self.master.reactor.seconds()
+        return workers_page(workers, there, gate.hosts, before, gate.ledger, holders, now) | {"queue": queue}
 
     async def _releases(self, _request: Request) -> Any:
         found = await self.master.db.pool.do(releases.every)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from master.bench import __main__ as command
-from master.bench import artifacts, caches, throughput
+from master.bench import artifacts, caches, leases, throughput
 from master.bench.figures import Measured, Round, as_json, ratio
 from master.bench.stock import BARE, FILE, IDLE, MULTIPLE, OURS, READ
 from master.bench.throughput import Memory, Moved, Throughput
@@ -153,3 +153,26 @@ def test_what_was_not_moved_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(artifacts, "_PATIENCE_S", 3)
     assert command.main(["artifacts", "--megabytes", "1"]) != 0
     assert "gave up waiting for the file to be moved" in capsys.readouterr().err
+
+
+# -- leases
+
+
+def test_a_large_fleet_is_compared_with_a_small_one(capsys: pytest.CaptureFixture[str]) -> None:
+    found = leases.measure(2, lambda _: None, small=2, large=4)
+    assert found.workers == 2
+    assert all(len(fleet.builds) == leases.BUILDS * fleet.workers for fleet in (*found.small, *found.large))
+    command.print_leases(found, {"cpus": 2}, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["benchmark"], told["workers_ratio"], len(told["rounds"])) == ("leases", 2.0, 2)
+    assert told["decision_ratio"] == round(found.decision, 2) > 0
+    assert set(told["rounds"][0]["large"]["wait_over_build"]) == {"tag", "push", "pull_request"}
+    command.print_leases(found, {}, as_json=False)
+    assert "2 times the workers: a decision takes" in capsys.readouterr().out
+
+
+def test_builds_that_are_overtaken_are_counted() -> None:
+    first = leases.Simulation(2, 1, builds=1).run().builds[0]
+    later = replace(first, came=first.came + 1)
+    assert (leases.overtaken([first, later]), leases.overtaken([later, first])) == (0, 1)
+    assert leases.overtaken([later, replace(first, builder="another")]) == 0

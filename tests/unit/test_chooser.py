@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,8 @@ from buildbot.process.buildrequestdistributor import BasicBuildChooser
 from twisted.internet import defer
 
 from master.chooser import PlannedChooser
-from master.fleet import Gate, Ticket, least_busy
+from master.fleet import least_busy
+from master.gate import Gate, Ticket
 
 Choice = tuple[str, int]
 TRUSTED, UNTRUSTED = True, False
@@ -31,7 +33,9 @@ class Queue:
         self.gate.trust = {name: name.partition(" ")[0] for name in workers}
         for number, trusted in enumerate(requests):
             if trusted is not None:
-                self.gate.tickets[number] = Ticket(run_id=1, builder="b", trusted=trusted, local=False)
+                self.gate.tickets[number] = Ticket(
+                    run_id=1, builder="b", trusted=trusted, local=False, priority=PRIORITY[trusted]
+                )
         self.requests = [
             {"buildrequestid": number, "priority": PRIORITY[trusted or False]}
             for number, trusted in enumerate(requests)
@@ -105,6 +109,17 @@ def test_it_starts_what_buildbots_own_chooser_would_start(
 ) -> None:
     assert started(Queue(workers, requests)) == expected
     assert started(Queue(workers, requests), BasicBuildChooser) == expected
+
+
+def test_who_has_waited_long_goes_before_who_is_more_urgent() -> None:
+    queue = Queue(["trusted 1"], [TRUSTED, TRUSTED])
+    for number, (priority, since) in enumerate([(10, 0.0), (30, 7199.0)]):
+        queue.gate.tickets[number] = replace(queue.gate.tickets[number], priority=priority, since=since)
+    assert started(queue) == [("trusted 1", 1)]
+    queue = Queue(["trusted 1"], [TRUSTED, TRUSTED])
+    for number, (priority, since) in enumerate([(10, 0.0), (30, 7201.0)]):
+        queue.gate.tickets[number] = replace(queue.gate.tickets[number], priority=priority, since=since)
+    assert started(queue) == [("trusted 1", 0)]
 
 
 def test_a_queue_of_which_nothing_can_start_is_not_even_read() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from graphs import document
 
-from master.fleet import ConfiguredFleet, Gate, LiveFleet, Ticket, eligible, least_busy, refusal, unserved
+from master.fleet import ConfiguredFleet, LiveFleet, eligible, least_busy, refusal, unserved
+from master.gate import Gate, Ticket
 from master.pipeline import Requires, Stage
 from master.run_model import NOT_USED
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from graphs import NOW, pipeline, stage
 from stored import A, Pool, arrives, push
 
 from master.database import store
-from master.fleet import Gate, LiveFleet, Ticket
+from master.fleet import LiveFleet
+from master.gate import Gate, Ticket
 from master.handover import Handover
 from master.outcome import OVERDUE
 from master.pipeline import Pipeline, Requires, State
@@ -158,11 +160,13 @@ def test_lost_builds_without_one_that_ended_are_counted_as_before(master: Master
 
 def test_a_ticket_says_what_the_settings_say_now(master: Master) -> None:
     master.carry()
-    assert master.gate.tickets == {1: Ticket(run_id=1, builder="build", trusted=True, local=False)}
+    ticket = Ticket(run_id=1, builder="build", trusted=True, local=False, priority=20, since=NOW)
+    assert master.gate.tickets == {1: ticket}
     assert master.orders.poked == ["build"]
     master.reconciler = master.configured(pipeline(stage("build", requires=Requires(local=True))))
     master.carry()
-    assert master.gate.tickets == {1: Ticket(run_id=1, builder="build", trusted=True, local=True)}
+    local = Requires(local=True)
+    assert master.gate.tickets == {1: replace(ticket, local=True, requires=local)}
     assert master.orders.poked == ["build"] * 2, "Buildbot asks the gate again"
     master.carry()
     assert master.orders.poked == ["build"] * 2, "nothing has changed"

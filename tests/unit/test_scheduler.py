@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 
 from master.database import buildbot_rows, store
 from master.database.tables import runs
-from master.fleet import Gate
+from master.gate import Gate
 from master.handover import Handover
 from master.pipeline import EventKind
 from master.reconcile import Reconciler

@@ -15,7 +15,7 @@ def joined(cuda: Iterable[Gpu], vulkan: Iterable[Gpu]) -> tuple[Gpu, ...]:
     these. A Vulkan device that says no uuid is a board of its own.
     """
     found = {gpu.id: gpu for gpu in cuda}
-    boards = {_bytes_of(gpu.id): gpu.id for gpu in found.values()}
+    boards = {plain_uuid(gpu.id): gpu.id for gpu in found.values()}
     for device in vulkan:
         uuid = device.vulkan.uuid if device.vulkan else None
         known = boards.get(uuid) if uuid else None
@@ -28,6 +28,6 @@ def joined(cuda: Iterable[Gpu], vulkan: Iterable[Gpu]) -> tuple[Gpu, ...]:
     return tuple(found.values())
 
 
-def _bytes_of(uuid: str) -> str:
-    """``GPU-4f3a…-…`` as hexadecimal digits alone."""
-    return uuid.removeprefix("GPU-").replace("-", "").lower()
+def plain_uuid(gpu_id: str) -> str:
+    """``GPU-4f3a…-…`` or ``VK-…`` as the uuid's hexadecimal digits alone; of a device that has no uuid, its number."""
+    return gpu_id.removeprefix("GPU-").removeprefix("VK-").replace("-", "").lower()

@@ -15,7 +15,7 @@ from workers.probe.part import hear
 SECONDS = 30.0  #: for the drivers: NVML takes seconds on a host of many boards without the persistence daemon
 
 #: One message for each driver that cannot be used, which :func:`hear` turns into a problem.
-_LOADER_SAYS = {"VK_LOADER_DEBUG": "error"}
+LOADER_SAYS = {"VK_LOADER_DEBUG": "error"}
 
 
 def probe(folder: Path, seconds: float = SECONDS, environment: Mapping[str, str] | None = None) -> Probe:
@@ -24,7 +24,7 @@ def probe(folder: Path, seconds: float = SECONDS, environment: Mapping[str, str]
     more = environment or {}
     with ThreadPoolExecutor(3) as pool:
         nvidia = pool.submit(hear, CUDA, "workers.probe.nvidia", seconds, more)
-        vulkan = pool.submit(hear, VULKAN, "workers.probe.vulkan", seconds, {**_LOADER_SAYS, **more})
+        vulkan = pool.submit(hear, VULKAN, "workers.probe.vulkan", seconds, {**LOADER_SAYS, **more})
         here = pool.submit(tools.look)
         this = host.look(folder)
         by_nvml, by_vulkan = nvidia.result(), vulkan.result()

@@ -16,14 +16,18 @@ from workers.probe.table import lines
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON, sizes in bytes")
     parser.add_argument(
-        "--seconds", type=_positive, default=SECONDS, metavar="S", help=f"that a driver may take; default: {SECONDS:g}"
+        "--seconds",
+        type=seconds_above_zero,
+        default=SECONDS,
+        metavar="S",
+        help=f"that a driver may take; default: {SECONDS:g}",
     )
     parser.add_argument(
         "--worker", type=Path, metavar="DIR", help=f"a worker's folder: write DIR/info/{FILE} instead, for the master"
     )
 
 
-def _positive(text: str) -> float:
+def seconds_above_zero(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:

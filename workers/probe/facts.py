@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 FORMAT = 1  #: of the JSON; another number means that an older reader would misread it
 FILE = "probe.json"  #: in the worker's ``info/``, so the name under which the master gets it
+PERIOD = 300.0  #: seconds from the end of one probe to the next
 CUDA, VULKAN = "cuda", "vulkan"
 
 

@@ -22,8 +22,8 @@ class Found:
     problems: tuple[Problem, ...] = ()
 
 
-def say(look: Callable[[], Found]) -> None:
-    """For the process of its own. Drivers print what they like to stdout: that goes to stderr."""
+def say(look: Callable[[], Any]) -> None:
+    """For the process of its own: ``look`` gives a dataclass. What drivers print to stdout goes to stderr."""
     answer = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     with answer:
@@ -34,7 +34,7 @@ def say(look: Callable[[], Found]) -> None:
 
 def hear(part: str, module: str, seconds: float, environment: Mapping[str, str] | None = None) -> Found:
     """For the process that asks: every way not to answer is a :class:`Problem`."""
-    if stuck := _stuck(module):
+    if stuck := stuck_process(module):
         return _broken(part, f"hangs: process {stuck}, which asked before, still waits in the kernel for the driver")
     try:
         # -P: where the worker stands, somebody's checkout may have a folder of the same name
@@ -56,7 +56,7 @@ def _broken(part: str, what: str) -> Found:
     return Found(problems=(Problem(part=part, what=one_line(what)),))
 
 
-def _stuck(module: str) -> int | None:
+def stuck_process(module: str) -> int | None:
     """An earlier process of this part that nothing can end: one more at each turn of the timer would pile up."""
     if sys.platform != "linux":
         return None

@@ -13,7 +13,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python import log
 from twisted.python.failure import Failure
 
-PERIOD = 300.0  #: seconds from the end of one probe to the next
+from workers.probe.facts import PERIOD
+
 DEADLINE = 240.0  #: seconds after which one is killed: longer than all that it waits for itself
 _KEPT = 4096  # bytes of its complaints
 

@@ -52,6 +52,7 @@ QUESTIONS: Mapping[str, Question] = {
     "nvcc": Question(program="nvcc", after=", V", elsewhere=("CUDA_HOME", "CUDA_PATH", "/usr/local/cuda")),
     "python": Question(program=_EXECUTABLE),
 }
+KNOWN = frozenset({*QUESTIONS, "msvc"})  #: every name that a probe can have
 _PLUGIN_MISSING = re.compile(r"unknown command: docker|is not a docker command")
 _VSWHERE = ("Microsoft Visual Studio", "Installer", "vswhere.exe")
 _COMPONENT = "Microsoft.VisualStudio.Component.VC.Tools.x86.x64"

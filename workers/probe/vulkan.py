@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ctypes import byref, c_uint32, c_void_p
+from dataclasses import dataclass
 from typing import Any
 
 from workers.probe import vulkan_abi as abi
@@ -26,6 +27,23 @@ _PROPERTIES_2 = abi.version(1, 1)  # the Vulkan of which it is part, at the inst
 
 
 def look() -> Found:
+    reached = reach()
+    if isinstance(reached, Found):
+        return reached
+    more = (_problem(f"more than {WITHIN.gpus} devices; the others are not shown"),) if reached.more else ()
+    gpus = tuple(device(reached.library, index, handle) for index, handle in enumerate(reached.devices))
+    return Found(gpus=gpus, problems=more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    library: Any
+    devices: list[c_void_p]
+    more: bool  #: than are here
+
+
+def reach() -> Reached | Found:
+    """The loader's devices, in its order; or what is said of Vulkan where there is none."""
     try:
         library = abi.loader()
     except OSError:
@@ -49,9 +67,8 @@ def look() -> Found:
         return _broken(f"vkEnumeratePhysicalDevices: {abi.RESULTS.get(result, f'result {result}')}")
     if not count.value:
         return Found(absent=(Absence(part=VULKAN, why="a Vulkan driver, but no device"),))
-    more = (_problem(f"more than {WITHIN.gpus} devices; the others are not shown"),) if result else ()
-    gpus = tuple(_device(library, index, c_void_p(handles[index])) for index in range(count.value))
-    return Found(gpus=gpus, problems=more)
+    found = [c_void_p(handle) for handle in handles[: count.value]]
+    return Reached(library=library, devices=found, more=result == abi.INCOMPLETE)
 
 
 def _broken(what: str) -> Found:
@@ -62,7 +79,7 @@ def _problem(what: str) -> Problem:
     return Problem(part=VULKAN, what=one_line(what))
 
 
-def _device(library: Any, index: int, handle: c_void_p) -> Gpu:
+def device(library: Any, index: int, handle: c_void_p) -> Gpu:
     properties = abi.VkPhysicalDeviceProperties()
     library.vkGetPhysicalDeviceProperties(handle, byref(properties))
     ids, driver = abi.id_properties(), abi.driver_properties()
@@ -75,7 +92,7 @@ def _device(library: Any, index: int, handle: c_void_p) -> Gpu:
     kind = abi.KINDS.get(properties.deviceType, "other")
     said = f"{_text(driver.driverName)} {_text(driver.driverInfo)}".strip()
     uuid = _uuid(ids.deviceUUID)
-    device = VulkanDevice(
+    described = VulkanDevice(
         index=index,
         kind=kind,
         api=abi.version_text(properties.apiVersion),
@@ -87,7 +104,7 @@ def _device(library: Any, index: int, handle: c_void_p) -> Gpu:
         heaps=_heaps(library, handle, budget=modern and _MEMORY_BUDGET in extensions),
     )
     vendor = _VENDORS.get(properties.vendorID, f"{properties.vendorID:#06x}")
-    return Gpu(id=f"VK-{uuid or index}", name=one_line(_text(properties.deviceName)), vendor=vendor, vulkan=device)
+    return Gpu(id=f"VK-{uuid or index}", name=one_line(_text(properties.deviceName)), vendor=vendor, vulkan=described)
 
 
 def _text(said: bytes) -> str:

@@ -20,6 +20,16 @@
     );
   }
 
+  function BoardIcon() {
+    const h = React.createElement;
+    return h(
+      "svg",
+      { viewBox: "0 0 16 16", width: "1em", height: "1em", fill: "none", stroke: "currentColor", "aria-hidden": true },
+      h("rect", { x: 3.5, y: 3.5, width: 9, height: 9, rx: 1, strokeWidth: 1.5 }),
+      h("path", { d: "M6 1v2M10 1v2M6 13v2M10 13v2M1 6h2M1 10h2M13 6h2M13 10h2", strokeWidth: 1.2 }),
+    );
+  }
+
   // Shows a component of a module, once the module has arrived.
   function loaded(name) {
     const Component = React.lazy(() => load(name));
@@ -29,6 +39,7 @@
 
   const List = loaded("list.js");
   const Run = loaded("run.js");
+  const Fleet = loaded("fleet.js");
 
   BuildbotPluginSupport.buildbotSetupPlugin((registration) => {
     registration.registerMenuGroup({
@@ -38,6 +49,19 @@
       order: 0,
       route: "/pipelines",
       parentName: null,
+    });
+    registration.registerMenuGroup({
+      name: "fleet",
+      caption: "Fleet",
+      icon: React.createElement(BoardIcon),
+      order: 1,
+      route: "/fleet",
+      parentName: null,
+    });
+    registration.registerRoute({
+      route: "/fleet",
+      group: "fleet",
+      element: () => React.createElement(Fleet),
     });
     registration.registerRoute({
       route: "/pipelines",
