@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from workers.probe.asking import NoAnswer, ask, how_it_ended
 from workers.probe.facts import Absence, CudaDevice, Gpu, Heap, Problem, Process, VulkanDevice, one_line
 
 _STILL_THERE = "D"  # state of a process that waits in the kernel and takes no signal
+_LOOKS, _BETWEEN_S = 20, 0.1  #: so often in a row must it be found waiting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ def stuck_process(module: str) -> int | None:
     """An earlier process of this part that nothing can end: one more at each turn of the timer would pile up."""
     if sys.platform != "linux":
         return None
-    from workers.processes import pids, process  # noqa: PLC0415 - Linux only
+    from workers.processes import pids  # noqa: PLC0415 - Linux only
 
     for pid in pids():
         try:
@@ -68,9 +70,22 @@ def stuck_process(module: str) -> int | None:
                 words = file.read(4096).split(b"\0")
         except OSError:
             continue
-        if module.encode() in words and (one := process(pid)) and one.state == _STILL_THERE:
+        if module.encode() in words and _stays_there(pid):
             return pid
     return None
+
+
+def _stays_there(pid: int) -> bool:
+    """Whether it waits in the kernel for good: whoever reads from a disk does so for a moment."""
+    from workers.processes import process  # noqa: PLC0415 - Linux only
+
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_BETWEEN_S)
+        one = process(pid)
+        if one is None or one.state != _STILL_THERE:
+            return False
+    return True
 
 
 def read(said: Mapping[str, Any]) -> Found:
