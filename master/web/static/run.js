@@ -234,6 +234,7 @@ function Artifacts({ run }) {
               { className: "text-muted" },
               ` ${size(file.size)}, from ${stageName(stage)}`,
               source.number < stage.attempts && `, attempt ${source.number}`,
+              source.ended_at && [", ", h(Age, { key: "age", at: source.ended_at })],
             ),
             h("code", { className: "small", title: "SHA-256" }, file.sha256),
           ),
