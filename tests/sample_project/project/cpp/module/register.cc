@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base.h"
+#include "cuda/cuda_ops.h"
 #include "sampler.h"
 #include "text.h"
 #include "gpu/vulkan_ops.h"
@@ -69,6 +70,18 @@ ffi::Array<ffi::Map<ffi::String, ffi::Any>> DevicesAsMaps() {
   return maps;
 }
 
+ffi::Array<ffi::Map<ffi::String, ffi::Any>> CudaDevicesAsMaps() {
+  ffi::Array<ffi::Map<ffi::String, ffi::Any>> maps;
+  for (const CudaDeviceInfo& info : CudaDevices()) {
+    ffi::Map<ffi::String, ffi::Any> map;
+    map.Set("name", ffi::String(info.name));
+    map.Set("uuid", ffi::String(info.uuid));
+    map.Set("compute", ffi::String(info.compute));
+    maps.push_back(map);
+  }
+  return maps;
+}
+
 ffi::Bytes VectorOpOnBytes(VectorOp op, const ffi::Bytes& a, const ffi::Bytes& b, int64_t device) {
   return AsBytes(VulkanVectorOp(op, Floats(a), Floats(b), device));
 }
@@ -85,6 +98,12 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("mlc_sample.sample_top_p",
            [](const ffi::Bytes& logits, double temperature, double top_p, double uniform) {
              return SampleTopP(Floats(logits), temperature, top_p, uniform);
+           })
+      .def("mlc_sample.cuda_enabled", []() { return CudaEnabled(); })
+      .def("mlc_sample.cuda_devices", CudaDevicesAsMaps)
+      .def("mlc_sample.cuda_add",
+           [](const ffi::Bytes& a, const ffi::Bytes& b, int64_t device) {
+             return AsBytes(CudaAdd(Floats(a), Floats(b), device));
            })
       .def("mlc_sample.vulkan_enabled", []() { return VulkanEnabled(); })
       .def("mlc_sample.vulkan_devices", DevicesAsMaps)

@@ -5,6 +5,7 @@ Python code without a build.
 """
 
 from .base import __version__, library_version
+from .cuda import CudaDevice, CudaUnavailable, cuda_add, cuda_devices, cuda_enabled, cuda_self_test
 from .text import checksum, decode, encode, sample_top_p
 from .vulkan import (
     VulkanDevice,
@@ -17,10 +18,16 @@ from .vulkan import (
 )
 
 __all__ = [
+    "CudaDevice",
+    "CudaUnavailable",
     "VulkanDevice",
     "VulkanUnavailable",
     "__version__",
     "checksum",
+    "cuda_add",
+    "cuda_devices",
+    "cuda_enabled",
+    "cuda_self_test",
     "decode",
     "encode",
     "library_version",

@@ -9,7 +9,7 @@ import mlc_sample
 
 
 def main():
-    """Prints the facts; exit status 1 when something is wrong. No Vulkan device is not wrong."""
+    """Prints the facts; exit status 1 when something is wrong. No device is not wrong."""
     print(f"mlc-sample {mlc_sample.__version__}, library {mlc_sample.library_version()}, tvm-ffi {tvm_ffi.__version__}")
     if mlc_sample.__version__ != mlc_sample.library_version():
         print("error: the package and its library have different versions")
@@ -30,6 +30,12 @@ def main():
             print("vulkan: no device")
     except mlc_sample.VulkanUnavailable as reason:
         print(f"vulkan: {reason}")
+    try:
+        for device in mlc_sample.cuda_devices():
+            mlc_sample.cuda_self_test(device=device.index)
+            print(f"cuda {device.index}: {device.name} ({device.uuid}, compute {device.compute}): self test passed")
+    except mlc_sample.CudaUnavailable as reason:
+        print(f"cuda: {reason}")
     return 0
 
 
