@@ -20,13 +20,16 @@ from master.database import migrate
 from master.errors import UserError
 from master.places import ADMIN_PASSWORD, SECRETS, SETTINGS, password_name
 from master.secret_files import ensure
-from master.settings import load
+from master.settings import Settings, load
 from master.settings_github import WEBHOOK_SECRET
 
 PIDFILE = "twistd.pid"
+LOG = "MLC_CI_LOG"  #: with the value ``stdout``, a master says all that its log says there, too
 TAC = "buildbot.tac"
 _TAC = """\
 # Made by mlc-ci; the settings are in settings.toml.
+import os
+import sys
 from pathlib import Path
 
 from buildbot.master import BuildMaster
@@ -35,7 +38,7 @@ from twisted.python.log import FileLogObserver, ILogObserver
 from twisted.python.logfile import LogFile
 
 import master
-from master.launch import expect_a_crash
+from master.launch import LOG, expect_a_crash
 
 basedir = str(Path(__file__).resolve().parent)
 configfile = str(Path(master.__file__).parent / "master.cfg")
@@ -43,7 +46,9 @@ expect_a_crash(Path(basedir))
 umask = 0o077
 application = service.Application('buildmaster')  # in Buildbot's spelling: its commands look for it
 logfile = LogFile.fromFullPath(str(Path(basedir) / "twistd.log"), rotateLength=10_000_000, maxRotatedFiles=10)
-application.setComponent(ILogObserver, FileLogObserver(logfile).emit)
+logs = [logfile, *([sys.stdout] if os.environ.get(LOG) == "stdout" else [])]
+observers = [FileLogObserver(log).emit for log in logs]
+application.setComponent(ILogObserver, lambda event: [observer(event) for observer in observers])
 buildmaster = BuildMaster(basedir, configfile, umask)
 buildmaster.setServiceParent(application)
 """
@@ -62,7 +67,7 @@ def prepare(basedir: Path) -> None:
     """
     try:
         settings = load(basedir / SETTINGS)
-        made_up = [ADMIN_PASSWORD, tokens.KEY, tokens.PASSWORD, *map(password_name, settings.workers)]
+        made_up = [ADMIN_PASSWORD, tokens.KEY, tokens.PASSWORD, *_passwords(settings)]
         if settings.github and settings.github.webhook:
             made_up.append(WEBHOOK_SECRET)  # to be copied into the webhook's form at GitHub
         for name in made_up:
@@ -74,6 +79,11 @@ def prepare(basedir: Path) -> None:
     url = settings.database_url(basedir / SECRETS)
     _upgrade(basedir)
     _migrate(url, basedir)
+
+
+def _passwords(settings: Settings) -> list[str]:
+    """Of the workers that connect by themselves."""
+    return [password_name(name) for name, worker in settings.workers.items() if not worker.container]
 
 
 def drop_foreign_pidfile(basedir: Path) -> None:

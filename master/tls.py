@@ -30,6 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from master.errors import UserError
 
 FOLDER = "tls"
+AUTHORITY = "ca.pem"  #: in the folder: what workers trust
 CA_LIFE = timedelta(days=10 * 365)
 SERVER_LIFE = timedelta(days=90)
 RENEWED = timedelta(days=30)  #: so long before its end a server certificate is replaced
@@ -59,7 +60,7 @@ def own(folder: Path, hosts: Sequence[str], now: datetime | None = None) -> Chai
         TlsUnusable: the folder cannot be written, or what is in it cannot be used.
     """
     now = now or datetime.now(UTC)
-    chain = Chain(certificate=folder / "server.pem", key=folder / "server-key.pem", ca=folder / "ca.pem")
+    chain = Chain(certificate=folder / "server.pem", key=folder / "server-key.pem", ca=folder / AUTHORITY)
     try:
         with _locked(folder):
             authority, authority_key = _authority(folder, now)
@@ -104,7 +105,7 @@ def names(certificate: x509.Certificate) -> set[str]:
 
 
 def _authority(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    certificate, key = folder / "ca.pem", folder / "ca-key.pem"
+    certificate, key = folder / AUTHORITY, folder / "ca-key.pem"
     again = f"delete {certificate} and {key} for a new authority, then give every worker a new bundle"
     if not certificate.exists() and not key.exists():
         made = ec.generate_private_key(ec.SECP256R1())
