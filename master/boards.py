@@ -5,7 +5,7 @@ What is given out here is given out on paper only; :mod:`master.leases` keeps th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from master.capabilities import GIB, Capabilities, Device, GpuWanted, Wanted, match, short
@@ -54,12 +54,20 @@ class HostBoards:
     Args:
         unfit: boards that are not used, by id, and why.
         taken: what builds have of each, by id.
+        holder: what a request is for, in words: ``run 12, build-linux (cuda)``.
         shares: whether a build that says how much memory it needs gets no more than that.
     """
 
     def __init__(
-        self, host: Capabilities, unfit: Mapping[str, str], taken: Mapping[str, Taken], *, shares: bool
+        self,
+        host: Capabilities,
+        unfit: Mapping[str, str],
+        taken: Mapping[str, Taken],
+        *,
+        holder: Callable[[int], str],
+        shares: bool,
     ) -> None:
+        self._holder = holder
         self._shares = shares
         self._unfit = unfit
         self._taken = {name: replace(each, shares=dict(each.shares)) for name, each in taken.items()}
@@ -123,7 +131,7 @@ class HostBoards:
         for name in devices:
             taken = self._of(self._devices[name])
             if holders := sorted(request for request in taken.shares if request > 0):
-                yield f"{short(name)} is leased to build request " + ", ".join(map(str, holders))
+                yield f"{short(name)} is held by " + " and ".join(map(self._holder, holders))
             elif taken.shares or taken.kept:
                 yield f"{short(name)} is kept for a more urgent build"
 
@@ -136,4 +144,5 @@ def left_over(device: Device) -> str:
     taken = total - free
     if taken <= max(_IDLE_BYTES, total * _IDLE_SHARE):
         return ""
-    return f"{taken / GIB:.1f} of {total / GIB:.1f} GiB are taken, and by no build of this master"
+    said = f"{taken / GIB:.1f} of {total / GIB:.1f} GiB are taken, and by no build of this master"
+    return ": ".join([said, *device.taken_by[:1]])

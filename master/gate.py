@@ -27,6 +27,7 @@ class Ticket:
 
     run_id: int
     builder: str
+    stage: str = ""  #: with its variant, for people; empty: as its builder is called
     trusted: bool
     local: bool
     requires: Requires = field(default_factory=Requires)
@@ -36,6 +37,11 @@ class Ticket:
     @property
     def gpu(self) -> GpuWanted | None:
         return self.requires.gpu
+
+    @property
+    def holder(self) -> str:
+        """For people, when it has what others wait for."""
+        return f"run {self.run_id}, {self.stage or self.builder}"
 
     @property
     def kind(self) -> tuple[bool, bool, Requires]:
@@ -59,6 +65,9 @@ class Gate:
         self.clock: Callable[[], float] = time.time
         self.worker: Callable[[str], Any] = lambda _: None  #: Buildbot's, by its name; ``None`` when it is not there
         self.changed: Callable[[], None] = lambda: None  #: told when GPUs have become free, or were taken
+        self.changes: Callable[[str, float], None] = lambda *_: (
+            None
+        )  #: told of which GPU that will be, in how many seconds
         self._tell_of: dict[str, set[str]] = {}  # board -> the workers that tell of it, as far as they were looked at
         self._looked_at: dict[str, Capabilities] = {}
         self._passed_over = False  # somebody stood back for who is ahead
@@ -126,7 +135,8 @@ class Gate:
     def _reserve(self, request: int, gpu: GpuWanted, worker: Any) -> bool:
         name, now = worker.workername, self.clock()
         before = partial(self._ahead, request, worker, now)
-        found = self.ledger.reserve(request, name, gpu, self._seen(name), now, before)
+        holder = self.tickets[request].holder
+        found = self.ledger.reserve(request, name, gpu, self._seen(name), now, before, holder)
         if isinstance(found, Refusals):
             self._passed_over = True
         elif self._passed_over:  # who stood back for this one may find room now
@@ -185,7 +195,8 @@ class Gate:
         now = self.clock()
         for lease in leases:
             if lease.gpu in faulty:
-                self.ledger.quarantine(lease.worker, lease.gpu, one_line(str(faulty[lease.gpu])), now)
+                until = self.ledger.quarantine(lease.worker, lease.gpu, one_line(str(faulty[lease.gpu])), now)
+                self.changes(lease.board, until - now)
         if leases and self.ledger.release(request, now, only=leases, good=good):
             self.changed()
 

@@ -21,7 +21,7 @@ from master.capabilities import Capabilities, Device, GpuWanted
 QUARANTINE_S, LONGEST_QUARANTINE_S = 60.0, 6 * 3600.0
 _IN_ORDER_AGAIN_S = 24 * 3600.0  #: after its quarantine, a board's earlier faults are forgotten
 UNKNOWN = Refusals(reasons=("has not said yet what it has",))
-_NVML = "GPU-"
+NVML = "GPU-"  #: how the ids begin that NVML gives
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class Lease:
     memory: int | None = None  #: bytes of it; ``None``: all of it
     since: float = 0.0
     board: str = ""  #: the ledger's name of it
+    holder: str = ""  #: what the request is for, in words: ``run 12, build-linux (cuda)``
 
     def as_property(self) -> dict[str, Any]:
         """For the build property ``gpus``."""
@@ -90,10 +91,11 @@ class Ledger:
         seen: Seen | None,
         now: float,
         ahead: Callable[[], Iterable[Ahead]] = tuple,
+        holder: str = "",
     ) -> Leases | Refusals:
         """Boards of this worker for this request, or why it gets none. What it had reserved before, it has no more."""
         if request in self._begun:
-            return Refusals(reasons=(f"is building build request {request} already",))
+            return Refusals(reasons=("is building it already",))
         self.release(request, now)
         if seen is None:
             return UNKNOWN
@@ -117,6 +119,7 @@ class Ledger:
                     memory=memory,
                     since=now,
                     board=name,
+                    holder=holder,
                 )
             )
         self._held[request] = tuple(leases)
@@ -142,7 +145,11 @@ class Ledger:
             else:
                 devices.append(device)
         host = replace(seen.host, devices=tuple(devices))
-        return HostBoards(host, dict(self._unfit(worker, host, now)), taken, shares=self.shares)
+        return HostBoards(host, dict(self._unfit(worker, host, now)), taken, holder=self._holder, shares=self.shares)
+
+    def _holder(self, request: int) -> str:
+        said = {lease.holder for lease in self._held.get(request, ()) if lease.holder}
+        return next(iter(said), f"build request {request}")
 
     def _unfit(self, worker: str, host: Capabilities, now: float) -> Iterator[tuple[str, str]]:
         for device in host.devices:
@@ -184,7 +191,7 @@ class Ledger:
         return {
             name.removeprefix(site): each.reason
             for name, each in self._quarantined.items()
-            if now < each.until and name.startswith((_NVML, site))
+            if now < each.until and name.startswith((NVML, site))
         }
 
     # -- giving back
@@ -235,7 +242,7 @@ class Ledger:
     # -- names of boards
 
     def _name(self, worker: str, gpu: str) -> str:
-        return gpu if gpu.startswith(_NVML) else self._site(worker) + gpu
+        return gpu if gpu.startswith(NVML) else self._site(worker) + gpu
 
     def _site(self, worker: str) -> str:
         return f"{self.sites.get(worker, worker)}/"

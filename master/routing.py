@@ -144,7 +144,8 @@ def _coarse(has: Capabilities | None) -> Capabilities | None:
     if has is None:
         return None
     steps = tuple(
-        replace(d, memory_free=None if d.memory_free is None else d.memory_free * 16 // GIB) for d in has.devices
+        replace(d, taken_by=(), memory_free=None if d.memory_free is None else d.memory_free * 16 // GIB)
+        for d in has.devices
     )
     return replace(has, devices=steps)
 

@@ -141,8 +141,24 @@ class Guard:
             self.kill_at = now
 
     def kill_the_rest(self, first: Collection[Process] = ()) -> None:
-        """Everything below us."""
-        end_tree(os.getpid(), self.patience.killing, self.reap, first)
+        """Everything below us. Where nothing is, which is the rule, ``/proc`` is not read: that takes longer than many
+        a command, and longer the more the host has to do."""
+        if first or _has_children():
+            end_tree(os.getpid(), self.patience.killing, self.reap, first)
+
+
+def dies_with_parent() -> None:
+    """Be killed by the kernel when the process that started this one ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _has_children() -> bool:
+    """Whether there is anything below this process, which is a subreaper: then all of it hangs on a child."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _prctl(option: int, value: int) -> None:

@@ -12,6 +12,7 @@ The last line then says which limit, its value, what was seen, and who had most:
     mlc-ci-worker limit: error: memory limit: 512 MiB allowed, 540 MiB seen in 3 processes; the biggest: python3 hog.py
     (process 4711, 520 MiB)
 
+With ``--gpu``, what was used of these boards comes in one more line (:mod:`workers.gpu.usage`), which stands last.
 Without a limit nothing is looked at, and all is ended with the command just the same.
 
 The exit code is 1 then, the command's own otherwise; 128 and the number of the signal that killed it. What the command
@@ -30,6 +31,7 @@ from workers.errors import InfrastructureError, UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", type=_positive, metavar="BYTES", help="of all its processes together")
     parser.add_argument("--processes", type=_positive, metavar="N", help="processes and threads, of all together")
+    parser.add_argument("--gpu", action="append", default=[], metavar="GPU-…", help="a board to say the use of")
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="what to run, with its arguments")
 
 
@@ -49,4 +51,4 @@ def main(options: argparse.Namespace) -> int:
         raise InfrastructureError(f"the worker has no program {command[0]}")
     from workers.watch import run_limited  # noqa: PLC0415 - Linux only
 
-    return run_limited(command, memory=options.memory, processes=options.processes)
+    return run_limited(command, memory=options.memory, processes=options.processes, gpus=options.gpu)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _STOPPED = frozenset("TtZXx")  #: states in which a process does nothing any more, or nothing until it is told to
+_LONGEST_NAME = 80  # characters
 _STOPPING = 2.0  # seconds to go on stopping what keeps forking, before it is killed as it is
 
 
@@ -71,6 +72,15 @@ def descendants(root: int) -> Iterator[int]:
     for one in below(root, filter(None, map(process, pids()))):
         if one.state != "Z" or one.parent == root:
             yield one.pid
+
+
+def children(of: int) -> list[Process]:
+    """Cheap, where the kernel keeps a list of them."""
+    try:
+        listed = Path(f"/proc/{of}/task/{of}/children").read_text(encoding="ascii").split()
+    except OSError:
+        return [one for one in filter(None, map(process, pids())) if one.parent == of]
+    return list(filter(None, map(process, map(int, listed))))
 
 
 class Tree:
@@ -150,3 +160,9 @@ def environment(pid: int) -> list[bytes]:
 def kill(pid: int, how: signal.Signals = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, how)
+
+
+def printable(text: str) -> str:
+    """A process's own words, on one short line."""
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"

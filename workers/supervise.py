@@ -8,16 +8,20 @@ stand in a row::
 The first two are guards (:mod:`workers.guard`). When the worker dies, *inner* kills the rest and starts it again; when
 *inner* dies, so does *outer*. Should both die at once, the next start sweeps the folder's leftovers by :data:`MARKER`
 in their environment.
+
+Nothing outlives its build either. A command's own guards see to that; a process that killed those, to go on behind a
+build's back (a GPU's memory in its hands), falls to *inner*, as nothing leaves a subreaper's tree, and is ended there.
+By its place in the tree alone: whatever else has the same user or the same environment is nobody's business here.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from workers.guard import Guard, Patience, signals_held
-from workers.processes import ancestors, environment, kill, pids
+from workers.processes import ancestors, children, descendants, environment, kill, pids, printable
 
 MARKER = "MLC_CI_WORKER_DIR"  #: every process of a worker has this in its environment
 
@@ -26,6 +30,7 @@ FINAL = (0, 2)
 
 _SHORTEST, _LONGEST = 1.0, 30.0  # seconds before the worker is started again
 _STEADY = 60.0  # seconds after which a death counts as the first
+_AGAIN = 0.05  # seconds: what a killed process had started falls to us next
 _PATIENCE = Patience()
 
 
@@ -38,6 +43,8 @@ def run_supervised(worker: Callable[[], int], patience: Patience = _PATIENCE) ->
 
 class _Supervisor(Guard):
     """Starts its child again when it dies."""
+
+    strays: Collection[int] = ()  #: that were killed a moment ago
 
     def run(self) -> int:
         self.adopt()
@@ -57,6 +64,16 @@ class _Supervisor(Guard):
             if not self.pause(delay):
                 return 0
             delay = min(delay * 2, _LONGEST)
+
+    def look(self) -> float:
+        """End what has lost all of its own above it: only the worker is a child of ours."""
+        strays = {one.pid: one.name for one in children(os.getpid()) if one.pid != self.pid and one.state != "Z"}
+        for pid in strays.keys() - set(self.strays):
+            print(f"mlc-ci-worker: process {pid} ({printable(strays[pid])}) has outlived its build: killed", flush=True)
+        self.strays = set(strays)
+        for each in [below for pid in strays for below in (pid, *descendants(pid))]:
+            kill(each)
+        return _AGAIN if strays else super().look()
 
     def pause(self, seconds: float) -> bool:
         """Waits; False when told to end meanwhile."""

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workers.errors import CODE, INFRASTRUCTURE
+from workers.gpu.sampled import SampledGuard, Sampler
 from workers.guard import Guard, Patience, signals_held
-from workers.processes import Process, Tree
+from workers.processes import Process, Tree, printable
 from workers.sizes import size_text
 
 PROC = Path("/proc")
@@ -23,20 +24,28 @@ _SHORTEST, _LONGEST = 0.05, 0.25  # seconds between two looks …
 _SHARE = 10.0  # … and at least as many times what a look costs: a tenth of one processor at most
 _MARGIN = 1024  # processes of the same user that may come up beside the command
 _MOST_NUMBERS = 1 << 22  # Linux numbers no more processes than that
-_LONGEST_NAME = 80  # characters
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def run_limited(command: Sequence[str], *, memory: int | None = None, processes: int | None = None) -> int:
-    """The command's exit code, or 1 after a limit was hit and the last line said so.
+def run_limited(
+    command: Sequence[str], *, memory: int | None = None, processes: int | None = None, gpus: Sequence[str] = ()
+) -> int:
+    """The command's exit code, or 1 after a limit was hit and a line said so; then a line on the use of these GPUs.
 
     Here too a process stands above the one that watches (:mod:`workers.guard`): Buildbot ends a command by SIGKILL to
     its process group, and then the inner one, in a session of its own, ends the rest.
     """
-    patience = Patience()
+    patience, sampler = Patience(), Sampler(gpus)
     with signals_held() as mask:
         watch = Watch(command, memory, processes, mask, patience)
-        code = Guard(watch.run, None, patience).run()
+
+        def watched() -> int:
+            code = watch.run()
+            if os.getppid() != watch.parent:  # nobody is left above us to tell
+                sampler.tell()
+            return code
+
+        code = SampledGuard(watched, patience, sampler).run()
     return 128 - code if code < 0 else code
 
 
@@ -115,7 +124,7 @@ def too_many(allowed: int, seen: int, found: Sequence[Process]) -> str:
     name, number = max(named.items(), key=lambda item: item[1])
     return (
         f"process limit: {allowed} processes and threads allowed, {seen} seen;"
-        f" most of them: {_printable(name)} ({number})"
+        f" most of them: {printable(name)} ({number})"
     )
 
 
@@ -198,9 +207,4 @@ def _command_line(one: Process) -> str:
         line = Path(f"/proc/{one.pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         line = ""
-    return _printable(line) or _printable(one.name)
-
-
-def _printable(text: str) -> str:
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+    return printable(line) or printable(one.name)

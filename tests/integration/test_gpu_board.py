@@ -91,7 +91,7 @@ def test_two_shares_run_side_by_side_and_a_third_waits(make_rig: MakeRig, tmp_pa
     run_id = rig.run(rig.push(held(rig, dict.fromkeys(STAGES, fills))))["id"]
     rig.wait(lambda: len(in_state(rig, run_id, "running")) == 2, "two are being built", seconds=120)
     (third,) = in_state(rig, run_id, "queued")
-    rig.wait(lambda: "is leased to" in rig.attempt(run_id, third)["reason"], "the third says why it waits")
+    rig.wait(lambda: "is held by run " in rig.attempt(run_id, third)["reason"], "the third says why it waits")
     print(third, "waits:", rig.attempt(run_id, third)["reason"])
     first = in_state(rig, run_id, "running")[0]
     rig.flag(first)
@@ -108,8 +108,9 @@ def test_without_shares_a_board_is_one_builds_alone(make_rig: MakeRig) -> None:
     rig.start()
     run_id = rig.run(rig.push(held(rig)))["id"]
     rig.wait(lambda: in_state(rig, run_id, "running"), "one is being built", seconds=120)
-    rig.wait(lambda: all("is leased to" in rig.attempt(run_id, s)["reason"] for s in in_state(rig, run_id, "queued")),
-             "the others wait for it")  # fmt: skip
+    waiting = in_state(rig, run_id, "queued")
+    for stage in waiting:
+        rig.wait(lambda stage=stage: "is held by run " in rig.attempt(run_id, stage)["reason"], f"{stage} waits for it")
     assert len(in_state(rig, run_id, "running")) == 1
     for name in STAGES:
         rig.flag(name)

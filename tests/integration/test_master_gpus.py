@@ -75,7 +75,7 @@ def board_of(rig: Rig, run_id: int, stage: str) -> str:
 
 
 def waits_for(rig: Rig, run_id: int, stage: str) -> str:
-    rig.wait(lambda: "is leased to" in rig.attempt(run_id, stage)["reason"], f"{stage} says why it waits")
+    rig.wait(lambda: "is held by" in rig.attempt(run_id, stage)["reason"], f"{stage} says why it waits")
     return str(rig.attempt(run_id, stage)["reason"])
 
 
@@ -109,8 +109,7 @@ def test_a_board_has_one_build_and_is_free_again_when_that_ends(
     one, other = board_of(rig, run_id, first), board_of(rig, run_id, second)
     assert {one, other} == BOTH
     reason = waits_for(rig, run_id, third)
-    holders = [rig.attempt(run_id, name)["request_id"] for name in (first, second)]
-    assert all(f"is leased to build request {holder}" in reason for holder in holders)
+    assert all(f"is held by run {run_id}, {name}" in reason for name in (first, second))
 
     ends(rig, run_id, first)
     rig.wait_for_state(run_id, third, "running")
@@ -176,7 +175,7 @@ def test_workers_of_both_trusts_on_one_host_have_no_board_twice(
     rig.start()
     run_id = started(rig)
     stranger = rig.run(rig.pull_request(1, held(rig)))["id"]
-    assert "build request" in waits_for(rig, stranger, "gpu-a")
+    assert f"is held by run {run_id}, gpu-" in waits_for(rig, stranger, "gpu-a")
     assert not in_state(rig, stranger, "running")
     for name in STAGES:
         rig.flag(name)

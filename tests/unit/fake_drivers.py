@@ -57,3 +57,25 @@ def build(folder: Path, name: str, text: str) -> Path:
     source.write_text(text, encoding="ascii")
     subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", folder / name, source], check=True)
     return folder
+
+
+#: For ``more`` of :func:`nvml`: the board 0 tells of its use; ``memory`` is run before it says how much is taken.
+USE = r"""
+typedef struct { unsigned long long total, free, used; } M;
+typedef struct { u gpu, memory; } R;
+int nvmlDeviceGetHandleByUUID(const char *uuid, H *handle) {
+  *handle = (H)1;
+  return strcmp(uuid, "GPU-%(uuid)s") ? 6 : 0;
+}
+int nvmlDeviceGetMemoryInfo(H h, M *m) {
+  static int asked; ++asked; %(memory)s
+  m->total = 80ull << 30; m->used = (unsigned long long)(asked < 9 ? asked : 9) << 30; m->free = m->total - m->used;
+  return 0;
+}
+int nvmlDeviceGetUtilizationRates(H h, R *r) { r->gpu = 45; return %(busy)s; }
+"""
+BOARD = "GPU-" + "0" * 32
+
+
+def use(*, memory: str = "", busy: str = "0") -> str:
+    return USE % {"uuid": BOARD.removeprefix("GPU-"), "memory": memory, "busy": busy}

@@ -62,7 +62,7 @@ def test_a_yes_is_a_reservation_and_the_next_is_told_no() -> None:
     assert [site.asks(n) for n in range(3)] == [True, True, False]
     assert [lease.request for lease in site.gate.held()] == [0, 1]
     del site.gate.tickets[0], site.gate.tickets[1]
-    assert "is leased to build request" in " ".join(site.gate.why_not(site.gate.tickets[2].requires, "w"))
+    assert "is held by run 1, b" in " ".join(site.gate.why_not(site.gate.tickets[2].requires, "w"))
     assert site.gate.startable("c", ["w"]) == set()
 
 
@@ -91,7 +91,10 @@ def test_a_fault_that_a_build_found_puts_its_board_aside_and_no_other() -> None:
     site = Site({0: ticket(), 1: ticket("b", count=2)})
     assert site.asks(0)
     (lease,) = found = site.begins(0)
+    told: list[tuple[str, float]] = []
+    site.gate.changes = lambda board, seconds: told.append((board, seconds))
     site.gate.end(0, found, good=False, faulty={lease.gpu: "computes\nwrongly", "GPU-of-another": "x"})
+    assert told == [(lease.gpu, 60.0)], "when to look again"
     assert site.gate.ledger.quarantined("w", site.now) == {lease.gpu: "computes wrongly"}
     assert "is quarantined: computes wrongly" in " ".join(site.gate.why_not(site.gate.tickets[1].requires, "w"))
     site.now += 60

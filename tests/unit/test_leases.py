@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from recorded import KINDS, said
+from recorded import KINDS, said, text
 from test_capabilities import device, host
 
 from master.boards import Ahead, Refusals
 from master.capabilities import GIB, Capabilities, GpuWanted
 from master.leases import LONGEST_QUARANTINE_S, QUARANTINE_S, UNKNOWN, Leases, Ledger, Seen
-from master.probe_facts import capabilities
+from master.probe_facts import ProbeSaid, capabilities, read
 
 A, B = "GPU-0a3c1d5e-5b1f-4c2a-9d3e-1f2a3b4c5d6e", "GPU-7f9e2b4c-8d6a-4e1b-b2c3-9a8b7c6d5e4f"
 
@@ -45,11 +45,17 @@ def test_two_builds_get_different_boards_and_the_third_is_told_why_not() -> None
     assert had(ledger.reserve(2, "w", wanted(), TWO, 0)) == [B]
     assert refused(ledger.reserve(3, "w", wanted(), TWO, 0)) == (
         "has too few of its 2 fitting GPUs free, and 1 are needed",
-        "GPU-0a3c1d5e… is leased to build request 1",
-        "GPU-7f9e2b4c… is leased to build request 2",
+        "GPU-0a3c1d5e… is held by build request 1",
+        "GPU-7f9e2b4c… is held by build request 2",
     )
     ledger.release(1, 1)
     assert had(ledger.reserve(3, "w", wanted(), TWO, 1)) == [A]
+
+
+def test_who_waits_is_told_what_the_holder_is() -> None:
+    ledger = Ledger()
+    ledger.reserve(1, "w", wanted(), ONE, 0, holder="run 12, build-linux (cuda)")
+    assert refused(ledger.reserve(2, "w", wanted(), ONE, 0)) == ("GPU-a is held by run 12, build-linux (cuda)",)
 
 
 def test_a_lease_tells_the_build_what_it_has() -> None:
@@ -63,7 +69,7 @@ def test_a_lease_tells_the_build_what_it_has() -> None:
 def test_a_board_of_a_host_with_two_workers_has_one_holder() -> None:
     ledger = Ledger()
     assert had(ledger.reserve(1, "trusted", wanted(), ONE, 0)) == ["GPU-a"]
-    assert refused(ledger.reserve(2, "untrusted", wanted(), ONE, 0)) == ("GPU-a is leased to build request 1",)
+    assert refused(ledger.reserve(2, "untrusted", wanted(), ONE, 0)) == ("GPU-a is held by build request 1",)
 
 
 def test_boards_that_no_uuid_of_nvml_names_are_told_apart_by_their_host() -> None:
@@ -77,7 +83,12 @@ def test_boards_that_no_uuid_of_nvml_names_are_told_apart_by_their_host() -> Non
 @pytest.mark.parametrize(
     ("fleet", "api", "reason"),
     [
-        ("hogged", "cuda", "GPU-0a3c1d5e… is quarantined: 20.9 of 24.0 GiB are taken, and by no build of this master"),
+        (
+            "hogged",
+            "cuda",
+            "GPU-0a3c1d5e… is quarantined: 20.9 of 24.0 GiB are taken, and by no build of this master:"
+            " process 562 (20.0 GiB)",
+        ),
         ("unhealthy", "cuda", "GPU-0a3c1d5e… is quarantined: 3 uncorrected memory errors"),
         ("no-driver", "cuda", "has no cuda: no NVIDIA driver"),
         ("hanging-driver", "vulkan", "has no vulkan: hangs: no answer in 30 s"),
@@ -111,6 +122,13 @@ def test_a_host_of_which_nothing_is_known_gets_nothing() -> None:
     assert Ledger().reserve(1, "w", wanted(), None, 0) == UNKNOWN
 
 
+def test_what_a_build_left_running_is_named_by_its_number() -> None:
+    said = read(text("hogged").replace('"memory": 21474836480', '"memory": 21474836480, "ours": true'))
+    assert isinstance(said, ProbeSaid)
+    (reason,) = refused(Ledger().reserve(1, "w", wanted(), seen(capabilities(said, "linux")), 0))
+    assert reason.endswith("by no build of this master: process 562 (20.0 GiB), which a build left running")
+
+
 def test_what_our_own_build_takes_is_no_hog() -> None:
     """The probe was asked while the build ran, and is all that is known when it has ended."""
     ledger, busy = Ledger(), host(device("GPU-a", free=0.5, total=24))
@@ -129,7 +147,9 @@ def test_builds_that_say_how_much_share_a_board_where_the_settings_allow_it() ->
     ledger = Ledger(shares=True)
     for request in (1, 2):
         assert had(ledger.reserve(request, "w", wanted(min_vram_gib=3), ONE, 0)) == ["GPU-a"]
-    assert refused(ledger.reserve(3, "w", wanted(min_vram_gib=3), ONE, 0)) == ("GPU-a is leased to build request 1, 2",)
+    assert refused(ledger.reserve(3, "w", wanted(min_vram_gib=3), ONE, 0)) == (
+        "GPU-a is held by build request 1 and build request 2",
+    )
     assert had(ledger.reserve(4, "w", wanted(min_vram_gib=2), ONE, 0)) == ["GPU-a"]
     assert refused(ledger.reserve(5, "w", wanted(), ONE, 0)), "all of it, or nothing"
     whole = Ledger()
@@ -164,7 +184,7 @@ def test_a_reservation_moves_with_its_request_until_its_build_begins() -> None:
     assert had(ledger.reserve(2, "w", wanted(), ONE, 0)) == ["GPU-a"]
     assert ledger.begin(1, "w") == (), "that is not where it is"
     assert ledger.begin(1, "x")
-    assert refused(ledger.reserve(1, "w", wanted(), ONE, 0)) == ("is building build request 1 already",)
+    assert refused(ledger.reserve(1, "w", wanted(), ONE, 0)) == ("is building it already",)
 
 
 def test_a_sweep_frees_what_no_build_has() -> None:
@@ -219,7 +239,7 @@ def test_what_is_ahead_has_its_boards_kept_and_no_more() -> None:
     assert refused(ledger.reserve(2, "w", wanted(), TWO, 0, lambda: [Ahead(wanted=wanted())])) == (
         "has too few of its 2 fitting GPUs free, and 1 are needed",
         "GPU-0a3c1d5e… is kept for a more urgent build",
-        "GPU-7f9e2b4c… is leased to build request 1",
+        "GPU-7f9e2b4c… is held by build request 1",
     )
     impossible = [Ahead(wanted=wanted(min_vram_gib=500))]
     assert had(ledger.reserve(2, "w", wanted(), TWO, 0, lambda: impossible)) == [A], "it never will be served here"

@@ -147,6 +147,27 @@ def test_processes_with_what_they_hold(tmp_path: Path) -> None:
     assert gpu.cuda.processes == (Process(pid=7, memory=10), Process(pid=8, memory=None))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="another process's environment is read on Linux only")
+def test_what_a_build_left_running_is_told_apart_from_somebody_elses(tmp_path: Path) -> None:
+    environments: list[dict[str, str]] = [{"MLC_CI_WORKER_DIR": "/w"}, {"NOT_MLC_CI_WORKER_DIR": "/w"}]
+    sleepers = [subprocess.Popen(["/bin/sleep", "600"], env=each) for each in environments]
+    try:
+        both = _OLD
+        for number, sleeper in zip(("7", "8"), sleepers, strict=True):
+            both = both.replace(f".pid = {number};", f".pid = {sleeper.pid};")
+        (gpu,) = heard(CUDA, fake_drivers.nvml(tmp_path, more=both)).gpus
+    finally:
+        for sleeper in sleepers:
+            sleeper.kill()
+            sleeper.wait()
+    assert gpu.cuda
+    ours, theirs = sleepers
+    assert gpu.cuda.processes == (
+        Process(pid=ours.pid, memory=10, ours=True),
+        Process(pid=theirs.pid, memory=None, ours=False),
+    )
+
+
 def test_a_board_that_fell_off_the_bus_does_not_hide_the_others(tmp_path: Path) -> None:
     found = heard(CUDA, fake_drivers.nvml(tmp_path, count=3, handle="index == 1 ? 15 : 0", uuid="a-"))
     assert [gpu.id for gpu in found.gpus] == ["GPU-a-0", "GPU-a-2"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from steps.command import Command, StageEnvironment
 from steps.devices import variables
 from steps.gpu import check_gpus
 from steps.recipe import StepRecipe, rendered
+from workers.gpu.usage import Sample, joined, line, summed_up
 
 BOARD, OTHER = "GPU-6f5807f4-7436-b82c-2cd6-a79121ed7e18", "GPU-00000000-0000-0000-0000-000000000001"
 SOFTWARE = "VK-6d65736132322e332e36000000000000"
@@ -167,3 +169,45 @@ def test_a_reproduction_uses_the_devices_of_its_own_machine(settings: Settings) 
     assert (check.name, check.argv) == ("gpu", ())
     assert "CUDA_VISIBLE_DEVICES" not in checkout.environment
     assert recipe("cpu")[0].environment["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
+USE = summed_up(
+    [Sample(at=at, board=0, busy=50, used=1 << 30, total=80 << 30) for at in (0.0, 1.0)],
+    began=0.0,
+)
+
+
+class TestUsage(StepCase):
+    def step(self, *gpus: dict[str, Any]) -> Command:
+        made: Command = self.with_step(Command(name="make", command=["make"], **replace(FRAME, watched=True).limits()))
+        if gpus:
+            self.build.setProperty("gpus", list(gpus), "test")
+        return made
+
+    def expect(self, *options: str, seen: dict[str, str], says: str = "", code: int = 0) -> None:
+        wrapped = self.shell(["mlc-ci-worker", "limit", *options, "--", "make"], env=seen)
+        self.expect_commands(wrapped.stderr(says).exit(code))
+
+    def test_a_build_keeps_what_its_command_used_of_the_boards_that_it_was_lent(self) -> Any:
+        lent = gpu(BOARD), gpu(SOFTWARE, "vulkan")
+        self.step(*lent)
+        said = line({BOARD: USE, OTHER: USE}) + "\n"
+        self.expect(f"--gpu={BOARD}", seen={**EXPECTED_ENVIRONMENT, **variables(list(lent))}, says=f"\n{said}")
+        self.expect_outcome(SUCCESS, "make")
+        self.expect_property("gpu_usage", {BOARD: asdict(joined(None, USE, 0.0))}, "step")
+        return self.run_step()
+
+    def test_a_command_that_failed_tells_too(self) -> Any:
+        self.step(gpu(BOARD))
+        seen = {**EXPECTED_ENVIRONMENT, **variables([gpu(BOARD)])}
+        self.expect(f"--gpu={BOARD}", seen=seen, says=line({BOARD: USE}) + "\n", code=1)
+        self.expect_outcome(FAILURE, "make failed (code): ended with exit code 1")
+        self.expect_property("gpu_usage", {BOARD: asdict(joined(None, USE, 0.0))}, "step")
+        return self.run_step()
+
+    def test_a_build_without_gpus_is_not_looked_at_and_tells_nothing(self) -> Any:
+        self.step()
+        self.expect(seen=EXPECTED_ENVIRONMENT, says=line({BOARD: USE}) + "\n")
+        self.expect_outcome(SUCCESS, "make")
+        self.expect_no_property("gpu_usage")
+        return self.run_step()

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 #: A worker whose build left processes of every kind: a child, a background job, a daemon, one without environment.
 WORKER = """
-    import os, subprocess, sys, time
+    import ctypes, os, subprocess, sys, time
     from pathlib import Path
     from workers.guard import Patience
     from workers.supervise import run_supervised
@@ -34,6 +34,7 @@ WORKER = """
         (folder / f"{what}.new").rename(folder / what)
 
     def worker():
+        ctypes.CDLL(None).prctl(36, 1)  # a subreaper, as what stands between a worker and its commands is
         for sleeper in ("child", "setsid", "daemon", "bare"):
             command = [sys.executable, __file__, str(folder), sleeper]
             subprocess.Popen(command, start_new_session=True, env={} if sleeper == "bare" else None)

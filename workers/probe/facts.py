@@ -55,6 +55,7 @@ class Tool:
 class Process:
     pid: int  #: as the driver counts: in a container, of the host
     memory: int | None  #: on the GPU
+    ours: bool = False  #: a worker of this user started it, by its environment
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ remapped rows, retired pages, and what the driver says has to be done (:attr:`Cu
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -147,9 +148,20 @@ def _processes(ask: Callable[..., Any]) -> tuple[Process, ...] | None:
         lists += [] if found is None else [found]
     if not lists:
         return None
-    each = {one.pid: Process(pid=one.pid, memory=one.usedGpuMemory) for found in lists for one in found}
+    each = {
+        one.pid: Process(pid=one.pid, memory=one.usedGpuMemory, ours=_ours(one.pid)) for found in lists for one in found
+    }
     most_first = sorted(each.values(), key=lambda one: (-(one.memory or 0), one.pid))
     return tuple(most_first[: WITHIN.processes])
+
+
+def _ours(pid: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    from workers.processes import environment  # noqa: PLC0415 - Linux only
+    from workers.supervise import MARKER  # noqa: PLC0415
+
+    return any(each.startswith(f"{MARKER}=".encode()) for each in environment(pid))
 
 
 if __name__ == "__main__":
