@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from workers.errors import ToolError
 
@@ -22,6 +22,7 @@ COMMANDS = {
     "tools": ("workers.tools", "say which programs are here, and fail where one is missing"),
     "stamp": ("workers.stamp", "run a checkout's version script and check the version against a tag"),
     "imports": ("workers.imports", "import modules in another Python environment and check what is installed there"),
+    "image": ("workers.image.command", "build an image, try it locked down, scan it, and publish it"),
     "upload": ("workers.upload", "send a build's files to the artifact store"),
     "download": ("workers.download", "fetch what earlier stages of the run have left"),
     "verify-wheel": ("workers.wheel.command", "check wheels before they leave, of any platform"),
@@ -34,17 +35,25 @@ COMMANDS = {
 
 def version() -> str:
     """The version of the installed distribution."""
+    from importlib import metadata  # noqa: PLC0415 - takes as long as all else that a short command of a build needs
+
     try:
-        return importlib.metadata.version("mlc-ci")
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version("mlc-ci")
+    except metadata.PackageNotFoundError:
         return "unknown (mlc-ci is not installed)"
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"mlc-ci {version()}")
+        parser.exit()
 
 
 def build_parser(chosen: str = "") -> argparse.ArgumentParser:
     """Of all subcommands, or with the arguments of one alone: the modules of the others take longer to import than most
     of what a build calls."""
     parser = argparse.ArgumentParser(prog="mlc-ci-worker", description="The tools of an mlc-ci worker host.")
-    parser.add_argument("--version", action="version", version=f"mlc-ci {version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the program's version number and exit")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, meaning) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=meaning, description=meaning[0].upper() + meaning[1:] + ".")

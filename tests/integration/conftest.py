@@ -79,9 +79,10 @@ def make_rig(template: Path, tmp_path: Path) -> Iterator[MakeRig]:
         yield make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rig(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """A started rig with the plain pipeline, shared by all tests that name it: each brings its own refs."""
+    """A started rig with the plain pipeline, shared by a module's tests: each brings its own refs. A module that asks
+    for it is a group, so that one process runs it; and it ends with its module: a master is never idle, it polls."""
     # two of each trust: a worker builds a stage once at a time, and a test may hold one
     made = Rig(tmp_path_factory.mktemp("shared") / "rig", template, pipeline(workers=workers(*TRUST)))
     with _ended([made]):

@@ -129,7 +129,7 @@ class Observer:
         while not condition():
             if time.monotonic() > until:
                 raise StillWaiting(f"after {seconds:g} s not: {what}\n{self.state()}\n{self.log()[-4000:]}")
-            time.sleep(0.03)
+            time.sleep(0.05)
 
     def state(self) -> str:
         """The tables, for whoever has to find out why a test failed."""

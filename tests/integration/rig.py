@@ -59,7 +59,7 @@ class Rig(Observer):
                 "name": "sample",
                 "repository": str(self.repositories / "sample.git"),
                 "submodules": False,
-                "poll_interval": 0.3,
+                "poll_interval": 0.5,
                 **tables.get("project", {}),
             },
             "master": {"web_port": self.web_port, "worker_port": self.worker_port},

@@ -8,7 +8,7 @@ import pytest
 from pipelines import WELL, hold
 from rig import Pushed, Rig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("master cancel")]
 
 CANCELLED = {"test": "success", "build-a": "cancelled", "build-b": "success", "release": "skipped"}
 

@@ -11,7 +11,7 @@ from judge import all_well, assert_right, settled
 from pipelines import WELL
 from rig import MakeRig, Pushed, Rig, git
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("master events")]
 
 TRUSTED, UNTRUSTED = {"reliable", "reliable-2"}, {"stranger", "stranger-2"}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rig import Rig, Row, git
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("master force")]
 
 
 def _forced(rig: Rig, **parameters: Any) -> Row:

@@ -6,7 +6,7 @@ import pytest
 from pipelines import WELL, pipeline
 from rig import MakeRig, Rig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("master repeat")]
 
 
 def _fails_until(rig: Rig, flag: str, stage: str = "build-a", code: int = 1) -> dict[str, str]:

@@ -6,13 +6,14 @@ a limit that does not hold must fail these tests, not take the machine down.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pipelines import pipeline
-from rig import MakeRig, Rig, Row
+from rig import Rig, Row
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,6 +23,7 @@ pytestmark = [
 ]
 
 MIB = 1 << 20
+_NUMBERS = itertools.count(1)  # of pull requests: tests share a site
 BUILD = "TEST_BUILD"  #: in the environment of everything that a build's commands start
 
 BOMB = """
@@ -62,6 +64,32 @@ def limited(stage: Mapping[str, Any] | None = None, **limits: Any) -> dict[str, 
     return tables
 
 
+MakeLimited = Callable[..., Rig]
+
+
+@pytest.fixture(scope="module")
+def limited_rig(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeLimited]:
+    """One site for test after test: it reads new settings for each. A site in which one left something is not used
+    again."""
+    rigs: list[Rig] = []
+
+    def make(stage: Mapping[str, Any] | None = None, **limits: Any) -> Rig:
+        tables = limited(stage, **limits)
+        if rigs and not list(marked(rigs[0])) and not rigs[0].rows("select 1 from runs where ended_at is null"):
+            rigs[0].configure(tables)
+            rigs[0].reload()
+            return rigs[0]
+        while rigs:
+            rigs.pop().stop()
+        rigs.append(Rig(tmp_path_factory.mktemp("limits") / "rig", template, tables))
+        rigs[0].start(["stranger"])
+        return rigs[0]
+
+    yield make
+    for rig in rigs:
+        rig.stop()
+
+
 def marked(rig: Rig) -> Iterator[str]:
     """What a build-a of this rig still has running; a zombie is dead."""
     wanted = {f"{BUILD}=a".encode(), f"MLC_CI_WORKER_DIR={rig.site.folder}/workers/stranger".encode()}
@@ -75,10 +103,9 @@ def marked(rig: Rig) -> Iterator[str]:
                 yield f"{entry.name}: {(entry / 'cmdline').read_bytes()!r}"
 
 
-def misbehaves(rig: Rig, script: str, *, number: int = 1) -> Row:
+def misbehaves(rig: Rig, script: str) -> Row:
     """Runs the script in build-a, and gives its attempt once the run has ended and nothing of it is left."""
-    rig.start(["stranger"])
-    run = rig.ended(rig.pull_request(number, {"ci/build-a.sh": script}), seconds=120)
+    run = rig.ended(rig.pull_request(next(_NUMBERS), {"ci/build-a.sh": script}), seconds=120)
     assert list(marked(rig)) == []
     assert run["result"] == "failure"
     attempt = rig.attempt(run["id"], "build-a")
@@ -88,75 +115,75 @@ def misbehaves(rig: Rig, script: str, *, number: int = 1) -> Row:
 
 def works_again(rig: Rig, script: str = "echo well\n") -> None:
     """The same worker runs the same stage, and it is green."""
-    run = rig.ended(rig.pull_request(100, {"ci/build-a.sh": script}), seconds=120)
+    run = rig.ended(rig.pull_request(next(_NUMBERS), {"ci/build-a.sh": script}), seconds=120)
     assert rig.states(run["id"])["build-a"] == "success"
     assert list(marked(rig)) == []
 
 
-def test_a_fork_bomb(make_rig: MakeRig) -> None:
-    rig = make_rig(limited(processes=60))
+def test_a_fork_bomb(limited_rig: MakeLimited) -> None:
+    rig = limited_rig(processes=60)
     attempt = misbehaves(rig, BOMB)
     assert attempt["reason"].startswith("process limit: 60 processes and threads allowed, ")
     works_again(rig, "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait\n")
 
 
 @pytest.mark.parametrize("script", [HOG + "hog 400\n", SPREAD, DAEMON], ids=["one", "spread", "daemon"])
-def test_a_memory_hog(script: str, make_rig: MakeRig) -> None:
-    rig = make_rig(limited(memory="200M"))
+def test_a_memory_hog(script: str, limited_rig: MakeLimited) -> None:
+    rig = limited_rig(memory="200M")
     attempt = misbehaves(rig, script)
     assert attempt["reason"].startswith("memory limit: 200 MiB allowed, ")
     assert "python3 -S hog.py " in attempt["reason"].partition("; the biggest: ")[2]
     works_again(rig, HOG + "for i in 1 2 3; do timeout 1 python3 -S hog.py 30 & done; wait; true\n")
 
 
-def test_what_a_build_leaves_running_ends_with_it_though_nothing_is_limited(make_rig: MakeRig) -> None:
-    rig = make_rig(limited())
+def test_what_a_build_leaves_running_ends_with_it_though_nothing_is_limited(limited_rig: MakeLimited) -> None:
+    rig = limited_rig()
     attempt = misbehaves(rig, "setsid sh -c 'setsid sleep 300 & sleep 300' >/dev/null 2>&1 &\nexit 3\n")
     assert "exit code 3" in attempt["reason"]
     works_again(rig, "setsid sleep 300 >/dev/null 2>&1 &\n")
 
 
 @pytest.mark.parametrize("limits", [{}, {"processes": 1000}], ids=["without", "within limits"])
-def test_a_build_that_is_silent_for_ever(limits: dict[str, int], make_rig: MakeRig) -> None:
-    rig = make_rig(limited({"silence_timeout": 2}, **limits))
+def test_a_build_that_is_silent_for_ever(limits: dict[str, int], limited_rig: MakeLimited) -> None:
+    rig = limited_rig({"silence_timeout": 2}, **limits)
     attempt = misbehaves(rig, "echo compiling\n" + SILENT)
     assert attempt["reason"] == "silence timeout: no output for 2 seconds; its last line: compiling"
     works_again(rig, "for i in 1 2 3; do sleep 1; echo; done\n")
 
 
-def test_a_build_that_never_ends(make_rig: MakeRig) -> None:
-    rig = make_rig(limited({"timeout": 4}))
+def test_a_build_that_never_ends(limited_rig: MakeLimited) -> None:
+    rig = limited_rig({"timeout": 4})
     attempt = misbehaves(rig, "while sleep 0.5; do echo compiling; done\n")
     assert attempt["reason"] == "time limit: not done after 4 seconds; its last line: compiling"
     works_again(rig)
 
 
 @pytest.mark.parametrize("requires", [{}, {"os": "linux"}], ids=["bare", "watched"])
-def test_a_log_of_ten_gigabytes(requires: dict[str, str], make_rig: MakeRig) -> None:
+def test_a_log_of_ten_gigabytes(requires: dict[str, str], limited_rig: MakeLimited) -> None:
     """The log keeps what came within the limit, and neither disk nor memory of the master hold much more."""
-    rig = make_rig(limited({"requires": requires}, log="20M"))
+    rig = limited_rig({"requires": requires}, log="8M")
     attempt = misbehaves(rig, "yes 'a line of a log that nobody reads' | head -c 10G\n")
-    assert attempt["reason"] == "log limit: more than 20 MiB of output"
+    assert attempt["reason"] == "log limit: more than 8 MiB of output"
     (written,) = rig.rows(
         "select sum(length(content)) size from logchunks c join logs l on l.id = c.logid"
         " join steps s on s.id = l.stepid where s.buildid = ?",
         attempt["build_id"],
     )
-    assert written["size"] <= 21 * MIB
+    assert written["size"] <= 9 * MIB
     log = rig.rows(
         "select l.id, s.name from logs l join steps s on s.id = l.stepid where s.buildid = ?", attempt["build_id"]
     )
     said = rig.step_log(attempt["build_id"], step=log[-1]["name"])
-    assert 19 * MIB < said.count("a line of a log that nobody reads\n") * 34 <= 20 * MIB
+    assert 7 * MIB < said.count("a line of a log that nobody reads\n") * 34 <= 8 * MIB
     assert said.rpartition("a line of a log that nobody reads\n")[2].startswith(
-        "\nlog limit: more than 20 MiB of output, the rest is dropped\n"
+        "\nlog limit: more than 8 MiB of output, the rest is dropped\n"
     )
-    works_again(rig, "yes 'a line of a log that nobody reads' | head -c 10M\n")
+    works_again(rig, "yes 'a line of a log that nobody reads' | head -c 4M\n")
 
 
-def test_artifacts_beyond_their_budget(make_rig: MakeRig) -> None:
+def test_artifacts_beyond_their_budget(limited_rig: MakeLimited) -> None:
     """It is the sum that counts, and it is said before a byte is sent."""
-    rig = make_rig(limited({"artifacts": ["*.bin"]}, artifacts="3M"))
+    rig = limited_rig({"artifacts": ["*.bin"]}, artifacts="3M")
     attempt = misbehaves(rig, "head -c 2M /dev/zero > a.bin; head -c 2100000 /dev/zero > b.bin\n")
     said = "artifact limit: 3 MiB allowed, 4.003 MiB in 2 files; the biggest: b.bin (2.003 MiB)"
     assert attempt["reason"].startswith(said)

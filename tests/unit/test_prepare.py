@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -39,11 +40,19 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
 """
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A checkout with an environment, and what its making said."""
+    folder = tmp_path_factory.mktemp("first")
+    (folder / "pyproject.toml").write_text(PROJECT.format(version="1.0"))
+    (folder / "backend.py").write_text(BACKEND)
+    return folder, *make(folder)
+
+
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    (tmp_path / "pyproject.toml").write_text(PROJECT.format(version="1.0"))
-    (tmp_path / "backend.py").write_text(BACKEND)
-    return tmp_path
+def checkout(first: tuple[Path, str, str], tmp_path: Path) -> Path:
+    """A copy of it: making an environment takes seconds, and one can be moved as long as it is run by its path."""
+    return shutil.copytree(first[0], tmp_path / "checkout", symlinks=True)
 
 
 def make(checkout: Path) -> tuple[str, str]:
@@ -62,8 +71,11 @@ def make(checkout: Path) -> tuple[str, str]:
     return made.stderr, next(line for line in shown.stdout.splitlines() if line.startswith("Version"))
 
 
-def test_an_environment_is_made_once_and_renewed_when_the_project_changed(checkout: Path) -> None:
-    assert make(checkout) == (f"preparing the Python environment in {checkout}/environment …\n", "Version: 1.0")
+def test_an_environment_is_made_once_and_renewed_when_the_project_changed(
+    first: tuple[Path, str, str], checkout: Path
+) -> None:
+    folder, *said_first = first
+    assert said_first == [f"preparing the Python environment in {folder}/environment …\n", "Version: 1.0"]
     assert make(checkout) == ("", "Version: 1.0")
     (checkout / "pyproject.toml").write_text(PROJECT.format(version="2.0"))
     said, version = make(checkout)
@@ -72,7 +84,6 @@ def test_an_environment_is_made_once_and_renewed_when_the_project_changed(checko
 
 def test_an_environment_whose_making_was_interrupted_is_made_again(checkout: Path) -> None:
     """Killed between ``venv`` and ``ensurepip``: a Python is there, and no pip."""
-    make(checkout)
     environment = checkout / "environment"
     [packages] = environment.glob("lib/python*/site-packages")
     packages.rename(checkout / "lost")
@@ -81,7 +92,6 @@ def test_an_environment_whose_making_was_interrupted_is_made_again(checkout: Pat
 
 
 def test_an_environment_that_was_made_and_not_filled_is_filled(checkout: Path) -> None:
-    make(checkout)
     (checkout / "environment/.stamp").unlink()
     said, _ = make(checkout)
     assert said != ""
