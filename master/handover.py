@@ -10,7 +10,7 @@ from twisted.python import log
 from master.database import buildbot_rows
 from master.database.records import AttemptRow, RunRow
 from master.pipeline import EventKind, Stage, State
-from master.workers import FleetWorker
+from master.workers import FleetMember
 
 PRIORITY = {EventKind.TAG: 30, EventKind.PUSH: 20, EventKind.PULL_REQUEST: 10}
 _RESULTS = {
@@ -101,7 +101,7 @@ class Handover:
     def drop(self, worker: str, why: str) -> None:
         """End the connection of a worker that does not do as told: to Buildbot, its builds are lost then."""
         found = self.master.workers.workers.get(worker)
-        if isinstance(found, FleetWorker):
+        if isinstance(found, FleetMember):
             found.drop(why)
 
     def has_builder(self, stage: Stage, variant: str) -> bool:

@@ -79,7 +79,7 @@ class Probes(BuildbotService):
             log.err(None, "what workers said before could not be read")
         self._consumers.append(await self.master.mq.startConsuming(self._heard, ("workers", None, None)))
         for name in self.settings.workers:
-            if self._connection(name) is not None:
+            if self._connection(name) is not None and not self._contained(name):
                 self._attached(name)
         self._calls.call(self.master.reactor, "round", 0, self._round)
 
@@ -98,9 +98,19 @@ class Probes(BuildbotService):
     def _connection(self, name: str) -> Any:
         return getattr(self.master.workers.workers.get(name), "conn", None)
 
+    def _contained(self, name: str) -> bool:
+        """Whether what it has is known of its image, and not of the container that just now is it."""
+        return self.settings.workers[name].container is not None
+
+    def container_said(self, name: str, said: str | Unreadable) -> None:
+        """What the image of a worker has that is a container, or why nothing is known of it."""
+        if name in self.settings.workers:
+            self._note(name, said)
+            self._tell()
+
     def _heard(self, key: tuple[str, str, str], message: dict[str, Any]) -> None:
         name = message["name"]
-        if name not in self.settings.workers:
+        if name not in self.settings.workers or self._contained(name):
             return
         if key[2] == "connected" and self._connection(name) is not None:
             self._attached(name)
@@ -176,7 +186,7 @@ class Probes(BuildbotService):
         if name in self._text and self._text[name] == text:
             return
         self._text[name] = text
-        said = read(text)
+        said = text if isinstance(text, Unreadable) else read(text)
         probed_at = said.at if isinstance(said, ProbeSaid) else 0.0
         before, read_at = self._before.pop(name, None), now
         if before is not None and isinstance(said, ProbeSaid) and before.probed_at == probed_at:

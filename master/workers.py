@@ -11,8 +11,8 @@ from buildbot.worker.local import LocalWorker
 from twisted.python import log
 from twisted.spread import pb
 
-from master.places import password_name
-from master.settings import Settings, read_secret
+from master.places import SECRETS, password_name
+from master.settings import Settings, WorkerSettings, read_secret
 from master.versions import mismatch, ours
 from master.watchdog import Watchdog
 
@@ -24,15 +24,20 @@ class NotUsed(pb.Error):
     """What a worker is told that logs in and cannot be used."""
 
 
-class FleetWorker(Worker):
-    """A worker host. Small messages go out at once: Nagle's algorithm against delayed acknowledgements costs
-    40 ms for each message that a step sends.
+class FleetMember(AbstractWorker):
+    """What a worker of the fleet does beside what its kind does. Small messages go out at once: Nagle's algorithm
+    against delayed acknowledgements costs 40 ms for each message that a step sends.
 
     ``patience`` is how long it may give no sign of life, in seconds, before it is taken for lost.
     """
 
-    refused = ""  #: why it was turned away when it last tried to attach
+    refused = ""  #: why it is not used, as far as that is known
     _watchdog: Watchdog | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether a build could be given to it, now or once it is done with what it does."""
+        return self.conn is not None
 
     def checkConfig(self, name: str, password: Any, *, patience: float, **more: Any) -> None:
         super().checkConfig(name, password, **more)
@@ -94,23 +99,38 @@ class FleetWorker(Worker):
         await updates.workerConnected(**who, workerinfo=info)
         await updates.workerDisconnected(**who)
         self._forget(conn)
+        self.turned_away(why)
         raise NotUsed(why)
 
+    def turned_away(self, why: str) -> None:
+        """Told that it was not let in, and why."""
 
-def configured_workers(settings: Settings, secrets: Path) -> list[AbstractWorker]:
+
+class FleetWorker(FleetMember, Worker):
+    """A worker host that connects by itself."""
+
+
+def configured_workers(settings: Settings, basedir: Path) -> list[AbstractWorker]:
     """The settings' workers, and the one inside the master.
 
     Passwords are read here, not by Buildbot's provider: that one looks at its folder once, and would not know the
     password of a worker that is added while the master runs. Raises :class:`SecretUnreadable`.
     """
-    fleet: list[AbstractWorker] = [
-        FleetWorker(
-            name,
-            read_secret(secrets, password_name(name)),
-            max_builds=worker.max_builds,
-            patience=settings.scheduling.worker_timeout,
-            properties={"worker_trust": worker.trust, "worker_os": worker.os},
-        )
-        for name, worker in settings.workers.items()
-    ]
+    fleet = [_configured(settings, name, worker, basedir) for name, worker in settings.workers.items()]
     return [*fleet, LocalWorker(LOCAL, max_builds=_LOCAL_BUILDS)]
+
+
+def _configured(settings: Settings, name: str, worker: WorkerSettings, basedir: Path) -> AbstractWorker:
+    known: dict[str, Any] = {
+        "max_builds": worker.max_builds,
+        "patience": settings.scheduling.worker_timeout,
+        "properties": {"worker_trust": worker.trust, "worker_os": worker.os},
+    }
+    if worker.container:
+        from master.latent_workers import ContainerWorker  # noqa: PLC0415 - most fleets have none, and docker's SDK is large
+
+        tls = settings.artifacts.tls
+        return ContainerWorker(
+            name, container=worker.container, settings=settings.master, basedir=basedir, artifacts_tls=tls, **known
+        )
+    return FleetWorker(name, read_secret(basedir / SECRETS, password_name(name)), **known)

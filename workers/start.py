@@ -2,7 +2,7 @@
 
 | file | holds |
 |---|---|
-| `worker.json` | `name`, `host`, `port`, `tls`; `max_builds` (for the master), `environment`, `pass_environment` |
+| `worker.json` | `name`, `host`, `port`, `tls`, `once`; the master's `max_builds`; `environment`, `pass_environment` |
 | `ca.pem` | with `tls`: whose certificates are trusted; without the file, those that the system trusts |
 | `password` | the worker's password, readable by its owner alone |
 | `worker.lock` | the process number of the worker that runs here |
@@ -12,6 +12,9 @@
 
 Builds get no variable of the caller's environment but those that :data:`PASSED` names and none that looks like a
 secret: a worker started from an administrator's shell must not show its tokens to a pull request.
+
+With ``once`` the worker serves one connection and ends with it, or when there is none in half a minute, and its
+password is removed as soon as it has been used: so it is in a container that is started for one build.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.errors import UsageError
+from workers.info import tidied
 from workers.probe.facts import FILE as PROBE
 
 #: Variables of the caller that a build gets, as patterns. ``pass_environment`` in worker.json adds to them.
@@ -54,6 +58,7 @@ _KEYS = {
     "max_builds": int,
     "environment": dict,
     "pass_environment": list,
+    "once": bool,
 }
 
 
@@ -70,6 +75,7 @@ class WorkerConfig:
     max_builds: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_environment: tuple[str, ...] = ()
+    once: bool = False  #: one connection, and not to be let in again
 
     @property
     def ca(self) -> Path | None:
@@ -190,8 +196,7 @@ def fresh_temporary_folder(directory: Path) -> None:
 
 def write_info(config: WorkerConfig, version: str) -> None:
     """The files of ``info/``: each reaches the master as worker info under its name."""
-    info = config.directory / "info"
-    info.mkdir(exist_ok=True)
+    info = tidied(config.directory)
     facts = {
         "admin": f"{getpass.getuser()}@{platform.node()}",
         "host": f"{platform.node()}: {platform.platform()}, {platform.machine()}, {os.cpu_count()} CPUs",
