@@ -81,3 +81,71 @@ stamp_files() {
 
 BUILD_PACKAGES=(git ca-certificates python3 python3-venv build-essential cmake ninja-build ccache cargo
     libvulkan-dev mesa-vulkan-drivers glslang-tools spirv-tools)
+
+# What a Docker engine of our own needs from apt, none of which starts a service.
+ENGINE_PACKAGES=(runc iproute2 iptables mmdebstrap apache2-utils)
+
+# provide_docker: the programs of a Docker engine and of a registry, unpacked into /var/lib/mlc-ci/docker and not
+# installed: nothing of the system's changes, no service starts, no port opens. They are the distribution's own packages;
+# where its engine is older than 23 (Debian 12), Debian 13's, from the same mirror and checked by apt with Debian's keys.
+# Delete the folder to have newer ones fetched. Does nothing where the machine has them all, and without root.
+provide_docker() {
+    local folder=/var/lib/mlc-ci/docker wanted=()
+    [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || return 0
+    install_packages "${ENGINE_PACKAGES[@]}"
+    if ! { usable_engine && docker compose version && command -v docker-registry; } >/dev/null 2>&1; then
+        wanted=(docker.io docker-cli docker-buildx docker-compose docker-compose-v2 containerd tini docker-registry)
+    fi
+    [ ${#wanted[@]} -gt 0 ] || return 0
+    mkdir -p "$(dirname "$folder")"
+    exec 9>"$folder.lock"
+    flock 9
+    if [ ! -e "$folder" ]; then
+        say "fetching a Docker engine and a registry into $folder …"
+        local log
+        log=$(mktemp)
+        if ! (unpack_docker "$folder" "${wanted[@]}") >"$log" 2>&1; then
+            tail -n 5 "$log" >&2
+            say "! no Docker engine could be fetched; what needs one is shown as unavailable"
+        fi
+        rm -f "$log"
+    fi
+    exec 9>&-
+}
+
+# usable_engine: an engine on the PATH that knows what the image needs (RUN --mount, --network, the containerd store).
+usable_engine() {
+    local version
+    version=$(dockerd --version 2>/dev/null | sed -n 's/^Docker version \([0-9]*\).*/\1/p')
+    [ "${version:-0}" -ge 23 ] && docker buildx version >/dev/null 2>&1 && command -v containerd >/dev/null
+}
+
+# unpack_docker FOLDER PACKAGE…: those of the packages that there are.
+unpack_docker() {
+    set -euo pipefail
+    local folder=$1 work options=() name found=()
+    shift
+    work=$(mktemp -d -p "$(dirname "$folder")")
+    # shellcheck disable=SC2064  # the folder of this very call
+    trap "rm -rf '$work'" EXIT
+    chmod 755 "$work"  # apt fetches as a user of its own
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/debs" "$work/tools"
+    if dpkg --compare-versions "$(apt-cache policy docker.io | sed -n 's/^ *Candidate: //p')" lt 23; then
+        local mirror
+        # shellcheck disable=SC2016  # apt's own placeholders
+        mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $(. /etc/os-release; echo "$VERSION_CODENAME")" | head -n 1)
+        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s trixie main\n' "$mirror" >"$work/sources.list"
+        options=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
+            -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache")
+        apt-get "${options[@]}" update -qq
+    fi
+    for name in "$@"; do
+        ! apt-cache "${options[@]}" show --no-all-versions "$name" >/dev/null 2>&1 || found+=("$name")
+    done
+    cd "$work/debs"
+    apt-get "${options[@]}" download -qq "${found[@]}"
+    for name in *.deb; do
+        dpkg-deb -x "$name" "$work/tools"
+    done
+    mv "$work/tools" "$folder"
+}

@@ -13,6 +13,7 @@ from twisted.python import log
 
 from master.gate import Gate
 from master.leases import Leases
+from steps.classify import FailureClass
 from steps.devices import GPUS
 from steps.gpu import FAILED
 
@@ -62,6 +63,15 @@ class ResumableBuild(Build):
                 if workerforbuilder.worker:  # else its leaving has freed it
                     workerforbuilder.buildFinished()
                 yield self.master.data.updates.unclaimBuildRequests([request.id for request in self.requests])
+
+    @defer.inlineCallbacks
+    def buildPreparationFailure(self, why: Any, state_string: str) -> Generator[Any, Any, None]:
+        """Buildbot's hook: it was not prepared. Where the worker says why, that is the attempt's reason."""
+        if reason := getattr(getattr(why, "value", None), "reason", ""):
+            self.setProperty("failure_class", FailureClass.INFRASTRUCTURE.value, "worker")
+            self.setProperty("failure_reason", str(reason), "worker")
+            yield self.master.data.updates.setBuildProperties(self.buildid, self)
+        yield super().buildPreparationFailure(why, state_string)
 
     def stopBuild(self, reason: str = "<no reason given>", results: int = CANCELLED) -> Any:
         """Buildbot's hook: a shutdown asks for RETRY, everybody else for CANCELLED."""

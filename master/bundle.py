@@ -81,10 +81,13 @@ def make(basedir: Path, name: str, host: str = "") -> dict[str, object]:
     """A bundle for the worker; its password is made when there is none yet, and so are the certificates.
 
     Raises:
-        CannotAdd: workers could not reach the master, or would refuse it, under this host name.
+        CannotAdd: workers could not reach the master, or would refuse it, under this host name; or it is a container.
         TlsUnusable, SecretUnreadable, SettingsError: what the master has cannot be used.
     """
-    master = load(basedir / SETTINGS).master
+    settings = load(basedir / SETTINGS)
+    if name in settings.workers and settings.workers[name].container:
+        raise CannotAdd(f"the worker {name!r} is a container", "the master starts one for each build")
+    master = settings.master
     where = _tls_place(master, host) if master.worker_tls else _plain_place(basedir, master, host)
     ca = ""
     if master.worker_tls and (authority := chain_for(master, basedir).ca):

@@ -98,6 +98,7 @@ class Device:
     software: bool = False
     mig: bool = False
     ailing: tuple[str, ...] = ()  #: signs of bad health, none of which rules it out
+    taken_by: tuple[str, ...] = ()  #: the processes that have memory of it, those with most first, in words
 
     @property
     def usable(self) -> int | None:

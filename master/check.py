@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from master.check_containers import container_problems
 from master.check_fleet import coverage_problems, gpu_problems
 from master.check_github import github_problems
 from master.check_stage import stage_problems
@@ -37,6 +38,7 @@ def check(settings: Settings, *, coverage: bool = True) -> list[Problem]:
         *_threads(settings),
         *github_problems(settings),
         *gpu_problems(settings),
+        *container_problems(settings),
         *inline_secrets(settings.model_dump(mode="json")),
     ]
     return problems + (list(coverage_problems(settings, stages)) if coverage else [])

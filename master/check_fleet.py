@@ -35,7 +35,7 @@ def coverage_problems(settings: Settings, stages: dict[str, Stage]) -> Iterator[
 def reached_by(stage: Stage) -> list[bool]:
     """The trust of the runs that can reach a stage. A run that is not trusted publishes nothing."""
     trusts = [True] if stage.when & _TRUSTED else []
-    return trusts + ([False] if stage.when & _UNTRUSTED and not stage.publishes else [])
+    return trusts + ([False] if stage.when & _UNTRUSTED and (not stage.publishes or stage.validates) else [])
 
 
 def _unserved(settings: Settings, stage: Stage) -> Iterator[Problem]:

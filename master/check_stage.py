@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import pathspec
 
 from master.artifacts import tokens
+from master.check_docker import docker_problems
 from master.check_requires import requires_problems
 from master.check_variants import variant_problems
 from master.pipeline import EventKind, Stage
@@ -40,6 +41,7 @@ def stage_problems(settings: Settings, stage: Stage) -> Iterator[Problem]:
     yield from _own_secrets(stage, key)
     yield from _limits(own, stage, f"{key}.limits")
     yield from _target(settings, own, f"{key}.target")
+    yield from docker_problems(settings, own, stage, key)
     if stage.silence_timeout > stage.timeout:
         message = "is longer than the stage's timeout and so never reached"
         found, allowed = f"{stage.silence_timeout:g} s", f"up to {stage.timeout:g} s"
@@ -88,6 +90,8 @@ def _strangers(stage: Stage, key: str) -> Iterator[Problem]:
         held.append((f"{key}.secrets", "secrets", listed(stage.secrets)))
     if writes := sorted(name for name, access in stage.permissions.items() if access == "write"):
         held.append((f"{key}.permissions", "permission to write", listed(writes)))
+    if stage.validates:  # in an untrusted run its steps are given none of it
+        return
     for name, what, found in held:
         if EventKind.PULL_REQUEST in stage.when:
             message = f"stage {stage.name!r} has {what}, and a pull request could reach it"

@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from master import artifact_commands, github_commands, release_commands, worker_commands
+from master import (
+    artifact_commands,
+    backup_commands,
+    github_commands,
+    release_commands,
+    serve_commands,
+    worker_commands,
+)
 from master import client as clients
 from master.command_options import AsJson, Folder, Master, Password, client_of, console, print_json
 from master.errors import UserError
@@ -26,6 +33,9 @@ app.add_typer(worker_commands.app, name="worker")
 app.add_typer(release_commands.app, name="release")
 app.add_typer(artifact_commands.app, name="artifacts")
 app.add_typer(github_commands.app, name="github")
+app.add_typer(serve_commands.app, name="serve")
+app.command()(backup_commands.backup)
+app.command()(backup_commands.restore)
 
 _Settings = Annotated[Path | None, typer.Option("--settings", help="The settings file.", metavar="FILE")]
 _QUICKSTART = source() / "ci" / "quickstart.toml"
@@ -223,16 +233,23 @@ def up(
     settings: _Settings = None,
     folder: Annotated[Path | None, typer.Option(help="Where everything is kept.", metavar="DIR")] = None,
     as_json: AsJson = False,
+    with_docker: Annotated[
+        bool,
+        typer.Option(
+            "--with-docker", help="With a Docker engine and a registry for the docker stage; as root its own."
+        ),
+    ] = False,
 ) -> None:
     """Run everything on this machine: master, workers, page, and a sample repository to play with."""
     from master.site import once as once_command  # noqa: PLC0415
     from master.site import up as up_command  # noqa: PLC0415
 
     if once:
-        raise typer.Exit(once_command.main(console, settings or _QUICKSTART, as_json=as_json))
+        raise typer.Exit(once_command.main(console, settings or _QUICKSTART, as_json=as_json, with_docker=with_docker))
     if as_json:
         raise UserError("--json goes with --once: a site that keeps running has no last word")
-    raise typer.Exit(up_command.main(console, settings or _QUICKSTART, folder or clients.default_site()))
+    place = folder or clients.default_site()
+    raise typer.Exit(up_command.main(console, settings or _QUICKSTART, place, with_docker=with_docker))
 
 
 def main() -> None:

@@ -38,8 +38,9 @@ def configure(basedir: Path) -> dict[str, Any]:
         SettingsError: with everything that is wrong.
     """
     settings = load(basedir / SETTINGS)
-    for name in settings.workers:  # also of a worker that was added while the master ran
-        ensure(basedir / SECRETS, password_name(name))
+    for name, worker in settings.workers.items():  # also of a worker that was added while the master ran
+        if not worker.container:
+            ensure(basedir / SECRETS, password_name(name))
     places = Places(basedir=basedir, url=_url(settings))
     gate = Gate()
     gate.trust = {name: worker.trust for name, worker in settings.workers.items()}
@@ -61,13 +62,14 @@ def configure(basedir: Path) -> dict[str, Any]:
         "db": {"db_url": url, "engine_kwargs": engine_kwargs(url)},
         "protocols": {"pb": {"port": _plain_port(master)}, "null": {}},
         "secretsProviders": [StageSecrets(str(basedir / SECRETS), access)],
-        "workers": configured_workers(settings, basedir / SECRETS),
+        "workers": configured_workers(settings, basedir),
         "builders": builders,
         "schedulers": [scheduler, force_scheduler(settings, names)],
         "change_source": _pollers(settings, access),
         "services": [
             Announcement(master.web_port),
             Probes(settings=settings, gate=gate),
+            *_container_probes(settings),
             *([TlsPort(settings=master)] if master.worker_tls else []),
             *_github(settings, access, places),
         ],
@@ -123,6 +125,14 @@ def _github(settings: Settings, access: Access | None, places: Places) -> list[A
 
         found.append(Poster(settings=settings, access=access, page=places.url))
     return found
+
+
+def _container_probes(settings: Settings) -> list[Any]:
+    if not any(worker.container for worker in settings.workers.values()):
+        return []
+    from master.container_probes import ContainerProbes  # noqa: PLC0415 - docker's SDK is large
+
+    return [ContainerProbes(settings=settings)]
 
 
 def _complete(settings: Settings, access: Access) -> Complete:

@@ -53,9 +53,9 @@ def skip_reason(pipeline: Pipeline, stage: Stage, context: RunContext) -> str:
         return "not selected for this manual run"
     if not {context.kind, context.acts_as} & stage.when:
         return f"runs for {_listed(stage.when)}, and this is {_named(context)}"
-    if stage.secrets and not context.trusted:
+    if stage.secrets and not context.trusted and not stage.validates:
         return "its secrets exist in trusted runs only"
-    if stage.publishes and not context.publish:
+    if stage.publishes and not context.publish and not stage.validates:
         return "this run publishes nothing"
     if context.acts_as is not EventKind.TAG and context.changed_files is not None:
         return _path_skip(stage, context.changed_files)

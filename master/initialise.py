@@ -231,7 +231,10 @@ def _further(found: RepositoryFacts) -> str:
     lines = ["# Found, and left out until a worker can serve it (then add it to the needs of summary):"]
     if found.dockerfile:
         lines += ["", f"# [stages.docker]                 # {found.dockerfile}", f"# needs = {needs}"]
-        lines += ['# when = ["push", "tag"]']
+        lines += ['# when = ["push", "tag"]', '# secrets = ["registry"]          # a file in the secrets folder']
+        lines += ["# [stages.docker.image]", '# registry = "registry.example.org"']
+        lines += [f'# repository = "{_name(found).lower()}"']
+        lines += ['# login = { user = "ci", secret = "registry" }', f'# dockerfile = "{found.dockerfile}"']
     if found.windows_script:
         lines += ["", f"# [stages.build-windows]          # {found.windows_script}", f"# needs = {needs}"]
     return "\n".join(lines) + "\n"

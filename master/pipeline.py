@@ -111,6 +111,7 @@ class Stage:
     continue_on_error: bool = False
     always: bool = False
     publishes: bool = False  #: its effect is seen outside: skipped in a run that publishes nothing
+    validates: bool = False  #: then it runs instead, without secrets and without that effect
     no_worker: NoWorkerPolicy = "wait"
     queue_timeout: float = 6 * 3600.0
     timeout: float = 2 * 3600.0
@@ -123,6 +124,10 @@ class Stage:
     def builder(self, variant: str) -> str:
         """The Buildbot builder that serves this variant."""
         return f"{self.name}-{variant}" if variant else self.name
+
+    def shown(self, variant: str) -> str:
+        """The stage with its variant, for people."""
+        return f"{self.name} ({variant})" if variant else self.name
 
     def requires_for(self, variant: str) -> Requires:
         """What a worker must have to serve this variant."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,17 @@ ADMIN_PASSWORD = "admin-password"  # noqa: S105 (the name of the secret that hol
 def password_name(worker: str) -> str:
     """The secret that holds a worker's password."""
     return f"worker-{worker}"
+
+
+def site_id(basedir: Path) -> str:
+    """What tells this master from any other, in all its lives: for what it starts outside of its own folder."""
+    file = basedir / "site-id"
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        made = secrets.token_hex(4)
+        file.write_text(f"{made}\n")
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ def live_workers(workers: Sequence[Mapping[str, Any]]) -> dict[str, LiveWorker]:
         has = {**worker, "provides": frozenset(worker["provides"])}
         known = {field: has[field] for field in ("os", "provides", "tools", "devices", "broken")}
         found[worker["name"]] = LiveWorker(
-            connected=worker["connected"],
+            connected=worker["connected"] or bool(worker.get("container")),
             has=worker["unknown"] or TypeAdapter(Capabilities).validate_python(known),
             lent=frozenset(lease["gpu"] for lease in worker["leases"]),
         )
@@ -198,6 +198,8 @@ def _artifacts(settings: Settings, request: RunRequest, stage: Stage) -> tuple[s
             return (f"{settings.github.web}/{settings.github.repository}/releases/tag/{request.tag}",)
         case "release":
             return (f"{own.target.folder}/{request.tag}/",)
+        case "docker" if own.image:
+            return (own.image.name,) if request.context.publish else ()
         case "build-linux":
             return ("wheelhouse/*.whl", "wheelhouse/*.manifest.json")
         case _:

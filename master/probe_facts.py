@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from master.capabilities import CUDA, VULKAN, Capabilities, Device
+from master.capabilities import CUDA, GIB, VULKAN, Capabilities, Device
 from workers.probe.facts import FORMAT, WITHIN, one_line
 
 _LONGEST_REASON = 200
@@ -67,6 +67,7 @@ class ToolSaid(_Said):
 class ProcessSaid(_Said):
     pid: _Number
     memory: _Size | None
+    ours: bool = False
 
 
 class CudaSaid(_Said):
@@ -205,7 +206,13 @@ def _device(gpu: GpuSaid) -> Device:
         software=bool(gpu.vulkan and gpu.vulkan.kind == "software"),
         mig=bool(gpu.cuda and gpu.cuda.mig),
         ailing=tuple(_signs(gpu.cuda)) if gpu.cuda else (),
+        taken_by=tuple(map(_holder, gpu.cuda.processes or ())) if gpu.cuda else (),
     )
+
+
+def _holder(one: ProcessSaid) -> str:
+    size = "" if one.memory is None else f" ({one.memory / GIB:.1f} GiB)"
+    return f"process {one.pid}{size}" + (", which a build left running" if one.ours else "")
 
 
 def _memory(gpu: GpuSaid) -> tuple[int | None, int | None]:

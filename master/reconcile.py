@@ -162,6 +162,7 @@ class Reconciler:
         ticket = Ticket(
             run_id=run.id,
             builder=builder,
+            stage=stage.shown(attempt.variant),
             trusted=run.trusted,
             local=requires.local,
             requires=requires,

@@ -62,7 +62,8 @@ def _asked(
         raise Refused(f"there is no stage {stage!r}; there are {', '.join(pipeline.names())}")
     if why := skip_reason(pipeline, pipeline[stage], replace(context, cancelled="")):
         raise Refused(f"{stage} is skipped in this run: {why}")
-    if pipeline[stage].publishes and any(a.state.good for key, a in latest.items() if key[0] == stage):
+    well = any(attempt.state.good for key, attempt in latest.items() if key[0] == stage)
+    if pipeline[stage].publishes and context.publish and well:
         raise Refused(f"{stage} has already published what this run built")
     if not (found := {key for key in latest if key[0] == stage}):
         raise Refused(f"this run has had no {stage} so far")

@@ -28,6 +28,7 @@ from master.reconcile import Reconciler
 from master.settings import Settings
 from master.strays import Strays
 from master.triggers import Rules
+from master.workers import FleetMember
 from workers.git import is_local
 
 NAME = "pipeline"
@@ -87,9 +88,9 @@ class PipelineScheduler(Backlog, ReconfigurableBaseScheduler):
         self._fleet = LiveFleet(
             settings.workers,
             unavailable,
-            self.connected_workers,
+            self.available_workers,
             clock,
-            self._refused,
+            self.refused,
             before=self._fleet,
             why_not=gate.why_not,
         )
@@ -113,17 +114,22 @@ class PipelineScheduler(Backlog, ReconfigurableBaseScheduler):
         ledger = self.gate.ledger
         ledger.shares, ledger.sites = gate.ledger.shares, gate.ledger.sites
         gate.ledger, gate.clock, gate.changed = ledger, self.master.reactor.seconds, self._gpus_changed
+        gate.changes = self._gpu_changes
         gate.worker = self._worker_there
 
     def _worker_there(self, name: str) -> Any:
         worker = self.master.workers.workers.get(name)
-        return worker if worker is not None and worker.conn is not None else None
+        return worker if worker is not None and _available(worker) else None
 
     def connected_workers(self) -> list[str]:
         """Names of the workers that are attached to this master."""
         return [name for name, worker in self.master.workers.workers.items() if worker.conn is not None]
 
-    def _refused(self) -> dict[str, str]:
+    def available_workers(self) -> list[str]:
+        """Names of those, and of the workers that are started once there is a build for them."""
+        return [name for name, worker in self.master.workers.workers.items() if _available(worker)]
+
+    def refused(self) -> dict[str, str]:
         workers = self.master.workers.workers.items()
         return {name: why for name, worker in workers if (why := getattr(worker, "refused", ""))}
 
@@ -190,6 +196,11 @@ class PipelineScheduler(Backlog, ReconfigurableBaseScheduler):
         if self._carrying:
             self._call("gpus", 0, self._look_at_gpus)
 
+    def _gpu_changes(self, board: str, seconds: float) -> None:
+        """This one's quarantine will have ended."""
+        if self._carrying:
+            self._call(f"gpu {board}", seconds, self._look_at_gpus)
+
     def _look_at_gpus(self) -> None:
         self.master.botmaster.maybeStartBuildsForAllBuilders()
         self.look_at(*{ticket.run_id for ticket in self.gate.tickets.values() if ticket.gpu})
@@ -212,7 +223,7 @@ class PipelineScheduler(Backlog, ReconfigurableBaseScheduler):
     def _heard_of_worker(self, key: tuple[str, str, str], message: dict[str, Any]) -> None:
         if key[2] == "disconnected":
             self.reconciler.fleet.left(message["name"])
-            if self._carrying and message["name"] in self._refused():
+            if self._carrying and message["name"] in self.refused():
                 self._call("sweep", 0, self._sweep)  # what waits for it shall say so
 
     @async_to_deferred
@@ -242,6 +253,11 @@ class PipelineScheduler(Backlog, ReconfigurableBaseScheduler):
             log.err(None, "while looking at every live run; trying again")
         if self._carrying:
             self._call("sweep", _SWEEP_S, self._sweep)
+
+
+def _available(worker: Any) -> bool:
+    available: bool = worker.available if isinstance(worker, FleetMember) else worker.conn is not None
+    return available
 
 
 def rules_of(settings: Settings) -> Rules:

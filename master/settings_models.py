@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from master.errors import SecretUnreadable
 from master.pipeline import NoWorkerPolicy, Pipeline, Stage
 from master.settings_artifacts import ArtifactSettings
+from master.settings_containers import ContainerSettings
 from master.settings_github import GitHubSettings
 from master.settings_gpus import GpuSettings
 from master.settings_stages import USES, StageSettings, Use
@@ -110,6 +111,7 @@ class WorkerSettings(Table):
     provides: frozenset[str] = frozenset()
     max_builds: Annotated[Count, Field(ge=1)] = 1
     local: Switch = False  #: ``mlc-ci up`` starts it, on the master's machine
+    container: ContainerSettings | None = None  #: the master starts it, as a container, for each build
 
 
 class Settings(Table):
@@ -156,7 +158,7 @@ class Settings(Table):
             name=name,
             uses=used,
             needs=own.needs,
-            when=own.when or use.when,
+            when=own.events(use),
             paths=own.paths,
             paths_ignore=own.paths_ignore,
             requires=own.required(name),
@@ -165,6 +167,7 @@ class Settings(Table):
             continue_on_error=_first(own.continue_on_error, use.continue_on_error),
             always=_first(own.always, use.always),
             publishes=_first(own.publishes, use.publishes),
+            validates=own.validates,
             no_worker=own.no_worker or scheduling.no_worker,
             queue_timeout=own.queue_timeout or scheduling.queue_timeout,
             timeout=timeout,

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from master.capabilities import GpuWanted, ToolWanted, split_tool
 from master.pipeline import EventKind, NoWorkerPolicy, Requires
 from master.settings_artifacts import DownloadSettings
+from master.settings_docker import ImageSettings
 from master.settings_limits import LimitSettings
 from master.settings_types import (
     Count,
@@ -58,6 +59,8 @@ USES: Mapping[str, Use] = {
         timeout=20 * MINUTE,
     ),
     "docker": Use(
+        reads=frozenset({"image"}),
+        must_have=frozenset({"image"}),
         os="linux",
         tools=frozenset({"docker"}),
         when=frozenset({EventKind.PUSH, EventKind.TAG}),
@@ -84,7 +87,7 @@ USES: Mapping[str, Use] = {
 }
 
 #: The parts of a stage that only some ``uses`` read.
-PARTS = ("prebuilt", "pytest", "wheel", "target", "commands", "artifacts", "downloads")
+PARTS = ("prebuilt", "pytest", "wheel", "image", "target", "commands", "artifacts", "downloads")
 
 Command = Annotated[str | tuple[str, ...], BeforeValidator(validate_command)]
 
@@ -198,6 +201,7 @@ class StageSettings(Table):
     prebuilt: PrebuiltSettings | None = None
     pytest: PytestSettings | None = None
     wheel: WheelSettings | None = None
+    image: ImageSettings | None = None
     target: TargetSettings = TargetSettings()
     commands: tuple[Command, ...] = ()
     artifacts: Texts = ()
@@ -207,6 +211,15 @@ class StageSettings(Table):
     def used(self, name: str) -> str:
         """The ``uses`` of the stage of this name; empty when neither it nor the name says one."""
         return self.uses or (name if name in USES else "")
+
+    @property
+    def validates(self) -> bool:
+        """Whether it runs, but for what is seen outside, where nothing is published."""
+        return self.image is not None and self.image.validates
+
+    def events(self, use: Use) -> frozenset[EventKind]:
+        """What it runs for."""
+        return self.when or use.when | ({EventKind.PULL_REQUEST} if self.validates else frozenset())
 
     def required(self, name: str) -> Requires:
         use = USES.get(self.used(name), Use())

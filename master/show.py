@@ -11,6 +11,7 @@ from rich.text import Text
 
 from master.plan import LiveWorker, Plan, waiting
 from master.routing import listed
+from workers.gpu.usage import told
 
 _COLOURS = {
     "success": "green",
@@ -110,6 +111,12 @@ def run(console: Console, item: Mapping[str, Any]) -> None:
     for stage in item["stages"]:
         for file in files(stage):
             console.print(f"  {named(stage)}: {file['name']}  {file['size']} bytes  sha256 {file['sha256']}")
+        for use in used(stage):
+            console.print(f"  {named(stage)}: {told(use['gpu'], use)}", markup=False)
+        for image in published(stage):
+            console.print(f"  {named(stage)}: {image['repository']}@{image['digest']}  {', '.join(image['tags'])}")
+            if image["kept"]:
+                console.print(f"  {named(stage)}: {', '.join(image['kept'])} stayed with a newer commit")
     for note in item["journal"]:
         console.print(f"  note: {note['text']}")
 
@@ -138,6 +145,17 @@ def duration(stage: Mapping[str, Any]) -> float | None:
     return float(stage["ended_at"]) - float(stage["started_at"])
 
 
+def published(stage: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The images of the newest attempt of a stage that published any."""
+    return next((attempt["images"] for attempt in stage.get("history", ()) if attempt.get("images")), [])
+
+
 def files(stage: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The artifacts of the newest attempt of a stage that left any."""
     return next((attempt["artifacts"] for attempt in stage.get("history", ()) if attempt["artifacts"]), [])
+
+
+def used(stage: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the newest attempt of a stage used of each GPU that it was lent."""
+    history = stage.get("history", ())
+    return history[0].get("used", []) if history else []

@@ -22,7 +22,8 @@ def fleet(
     in seconds since the epoch."""
     table = Table("worker", "connected", "trust", "version", "runs there", box=None, pad_edge=False)
     for worker in workers:
-        connected = "yes" if worker["connected"] else "no"
+        on_demand = (worker.get("probe") or {}).get("container")
+        connected = "yes" if worker["connected"] else "on demand" if on_demand else "no"
         runs = ", ".join(worker["running"]) or worker["note"]
         table.add_row(worker["name"], connected, worker["trust"], worker["version"], runs)
     console.print(table)
@@ -48,6 +49,10 @@ def lines(worker: Mapping[str, Any], now: float) -> Iterator[str]:
     age = "" if probe["read_at"] is None else f", probed {format_duration(max(1, round(now - probe['read_at'])))} ago"
     yield ""
     yield f"{worker['name']}{age}" + (f": {probe['unknown']}" if probe["unknown"] else "")
+    if image := probe.get("container"):
+        yield f"  image    {image}, a container for each build"
+    if why := probe.get("refused"):
+        yield f"  not used {why}"
     leases: dict[str, list[Mapping[str, Any]]] = {}
     for lease in probe["leases"]:
         leases.setdefault(lease["gpu"], []).append(lease)

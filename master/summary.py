@@ -9,6 +9,8 @@ from typing import Any
 from master.database.build_facts import BuildFacts
 from master.database.records import Artifact, AttemptRow, RunRow
 from master.pipeline import State
+from steps.usage import GPU_USAGE
+from workers.gpu.usage import told
 
 _MARK = {
     State.SUCCESS: "✓",
@@ -101,12 +103,22 @@ def text(run: RunRow, lines: Sequence[StageLine], said: str, own_stage: str, pag
         mark = _MARK.get(line.state, "…")
         rows.append(f"{mark} {line.name:<{width}}  {line.state:<14} {took:>7}{tries}  {line.reason}".rstrip())
         rows += [f"    {file.name}  {file.size} bytes  sha256 {file.sha256}" for file in line.artifacts]
+        rows += [f"    {told(gpu, use)}" for gpu, use in sorted(line.properties.get(GPU_USAGE, {}).items())]
+        rows += list(_images(line))
         rows += [f"    warning: {warning}" for warning in line.properties.get("cache_warnings", ())]
     if compared := list(comparison(lines)):
         rows += ["", "Prebuilt against built:", *[f"  {row}" for row in compared]]
     if steps := next_steps(run, lines, own_stage, page):
         rows += ["", "Next:", *[f"- {step}" for step in steps]]
     return "\n".join(rows) + "\n"
+
+
+def _images(line: StageLine) -> Iterator[str]:
+    """What it has published: an image by its digest, which says the same for good, and its tags."""
+    for image in line.properties.get("images", ()) if line.state.good else ():
+        yield f"    {image['repository']}@{image['digest']}  {', '.join(image['tags'])}"
+        if image["kept"]:
+            yield f"    {', '.join(image['kept'])} stayed with a newer commit"
 
 
 def comparison(lines: Sequence[StageLine]) -> Iterator[str]:

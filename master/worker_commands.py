@@ -14,7 +14,6 @@ import typer
 from rich.console import Console
 
 from master import client as clients
-from master import show_fleet
 from master.places import SETTINGS
 
 app = typer.Typer(no_args_is_help=True, help="Provision and see workers.")
@@ -45,7 +44,8 @@ def add(
     max_builds: Annotated[int, typer.Option(help="Builds at once.", min=1)] = 1,
     master_host: Annotated[str, typer.Option(help="How the worker reaches this master; one of worker_host.")] = "",
     output: Annotated[
-        Path | None, typer.Option(help="The bundle to write; default: NAME.bundle.", metavar="FILE")
+        Path | None,
+        typer.Option(help="The bundle to write; default: NAME.bundle; '-' for standard output.", metavar="FILE"),
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Add the worker's table to the settings too.")] = False,
     folder: _Folder = None,
@@ -62,10 +62,17 @@ def add(
         missing = bundle.table(name, trust=trust, os_name=system, provides=tools, max_builds=max_builds)
         whole = bundle.would_fit(basedir, missing)
     path = output or Path(f"{name}.bundle")
-    bundle.write(bundle.make(basedir, name, master_host), path)
+    made = bundle.make(basedir, name, master_host)
+    if path == Path("-"):
+        print(json.dumps(made, indent=2))
+    else:
+        bundle.write(made, path)
     if missing and write:
         bundle.add_table(basedir, whole)
-    print(_told(name, path, basedir / SETTINGS, missing, written=write))
+    if path != Path("-"):
+        print(_told(name, path, basedir / SETTINGS, missing, written=write))
+    elif missing and not write:
+        print(f"add to {basedir / SETTINGS}:\n\n{missing}", file=sys.stderr)
 
 
 def _told(name: str, path: Path, settings: Path, missing: str, *, written: bool) -> str:
@@ -90,6 +97,8 @@ def list_workers(
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON document.")] = False,
 ) -> None:
     """Show the workers: whether they are connected, what runs there, what their hosts have, and who holds which GPU."""
+    from master import show_fleet  # noqa: PLC0415 - it imports Buildbot, which each of our commands would wait for
+
     site = folder or clients.default_site()
     asked = FleetClient(master or clients.of_site(site).url)
     told = asked.fleet()

@@ -7,7 +7,7 @@ from typing import Any
 
 from master.pipeline import Stage
 from master.settings import Settings
-from steps import build_linux, commands, test
+from steps import build_linux, commands, docker, test
 from steps.command import Frame
 from steps.gpu import check_gpus
 
@@ -15,6 +15,7 @@ _BUILDERS: Mapping[str, Callable[[Stage, str, Settings], list[Any]]] = {
     "test": test.build_steps,
     "build-linux": build_linux.build_steps,
     "commands": commands.build_steps,
+    "docker": docker.build_steps,
 }
 
 AVAILABLE = frozenset(_BUILDERS)  #: what :func:`build_steps` knows

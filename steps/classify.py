@@ -12,10 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from workers.gpu.usage import MARK
 from workers.sizes import size_text
 
 EX_TEMPFAIL = 75  #: how ``mlc-ci-worker`` tools (workers.errors) say that the infrastructure is at fault
 _LONGEST = 300  # characters of a line that is shown
+_NO_MEMORY = "memory ran out"
 
 
 class FailureClass(StrEnum):
@@ -39,6 +41,11 @@ class Verdict:
     reason: str  #: one line
     first_error: str = ""  #: the first line of the output that says what went wrong
     line: int | None = None  #: its number in the output, from 0
+
+    @property
+    def for_memory(self) -> bool:
+        """Whether the host is blamed for having had too little of it."""
+        return self.failure_class is FailureClass.INFRASTRUCTURE and _NO_MEMORY in self.reason
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ INFRASTRUCTURE = _rules(
     (
         r"Killed signal terminated program|^Killed$|: Killed\b|line \d+: +\d+ Killed\b|Out of memory: Kill"
         r"|virtual memory exhausted|Cannot allocate memory|LLVM ERROR: out of memory",
-        "memory ran out",
+        _NO_MEMORY,
     ),
     (r"Resource temporarily unavailable|Too many open files|can't start new thread", "a limit of the host was hit"),
     (r"^Upon execvpe? b?['\"]?(?P<what>[^ '\"]+)", "the worker has no program {what}"),
@@ -155,7 +162,7 @@ class OutputReader:
         if "\x1b" in line:
             line = _ANSI.sub("", line)
         line = line.strip()  # pip indents what it passes on
-        if not line:
+        if not line or line.startswith(MARK):
             return
         self.last = line
         if line.startswith("mlc-ci-worker "):
@@ -188,7 +195,7 @@ class OutputReader:
         if signal is None and exit_code is not None and 128 < exit_code < 160:
             signal = exit_code - 128
         if signal in _FROM_OUTSIDE:
-            why = ", most likely because memory ran out" if _SIGNALS[signal] == "SIGKILL" else " from outside"
+            why = f", most likely because {_NO_MEMORY}" if _SIGNALS[signal] == "SIGKILL" else " from outside"
             return _verdict(FailureClass.INFRASTRUCTURE, f"killed by {_SIGNALS[signal]}{why}", error)
         if signal is not None:
             reason = f"crashed ({_SIGNALS.get(signal, f'signal {signal}')})"

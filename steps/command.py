@@ -22,6 +22,8 @@ from steps.classify import FailureClass, Limit, OutputReader, Verdict
 from steps.cut_secrets import struck
 from steps.devices import NONE, lent, variables
 from steps.token import StageToken
+from steps.usage import looked_at, note
+from workers.gpu.usage import MARK
 from workers.sizes import size_text
 
 # attributes of a build
@@ -188,13 +190,17 @@ class _Reading(LogObserver):
             self.command.reader.read(line, header=stream == "h")
             if stream != "h":
                 self.command.line_received(line)
+                if line.startswith(MARK):
+                    self.command.usage = line  # the last is the wrapper's own
 
 
-def limited(command: Any, bounds: Limits, watched: bool) -> Any:
+def limited(command: Any, bounds: Limits, watched: bool, gpus: Collection[str] = ()) -> Any:
     """The command within the limits that the worker holds it to, and below what ends all that it starts, daemons
-    included; itself where there are no limits and the worker may not know how."""
+    included, and says what it used of these boards; itself where there are no limits and the worker may not know how.
+    """
     limits = {"memory": bounds.memory, "processes": bounds.processes}
     options = [f"--{name}={value}" for name, value in limits.items() if value is not None]
+    options += [f"--gpu={gpu}" for gpu in gpus if watched]
     if not options and not watched:
         return command
     argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
@@ -218,6 +224,7 @@ class Command(FailureMixin, ShellMixin, BuildStep):
         self.bounds = bounds
         self.watched = watched
         self.over_log = False
+        self.usage = ""
         self.reader = OutputReader()
         self.addLogObserver("stdio", _Reading(self))
 
@@ -231,6 +238,11 @@ class Command(FailureMixin, ShellMixin, BuildStep):
     def judge(self, exit_code: int | None, limit: Limit | None, limit_value: float | None) -> Verdict:
         """The verdict over a command that failed. For subclasses that know more than its exit code."""
         return self.reader.verdict(exit_code, limit, limit_value)
+
+    def over_own_memory(self) -> Any:
+        """Whether it was the build's own limit, not the host's, or a Deferred of that: a container can tell."""
+        asked = getattr(self.worker, "ran_out_of_memory", None)
+        return asked() if asked else False
 
     def time_left(self) -> float | None:
         """Seconds until the stage's time limit: all its commands share one."""
@@ -266,10 +278,12 @@ class Command(FailureMixin, ShellMixin, BuildStep):
 
     @defer.inlineCallbacks
     def run(self) -> Generator[Any, Any, int]:
-        argv = limited(self.command, self.bounds, self.watched)
+        argv = limited(self.command, self.bounds, self.watched, looked_at(self.build.getProperties()))
+        began = self.master.reactor.seconds()
         command = yield self.makeRemoteShellCommand(command=argv, maxTime=self.time_left())
         self.bound_log(command)
         yield self.runCommand(command)
+        note(self, self.usage, began)
         if self.over_log and not self.stopped:
             return self.failed(self.judge(command.rc, Limit.LOG, self.bounds.log))
         result: int = command.results()
@@ -278,7 +292,11 @@ class Command(FailureMixin, ShellMixin, BuildStep):
                 "timeout_without_output": (Limit.SILENCE, self.timeout),
                 "timeout": (Limit.TIME, self.maxTime),
             }.get(command.remote_failure_reason, (self.reader.limit, None))
-            return self.failed(self.judge(command.rc, *limit))
+            verdict = self.judge(command.rc, *limit)
+            if verdict.for_memory and (yield self.over_own_memory()):
+                reason = f"memory limit of its container: {verdict.reason}"
+                verdict = replace(verdict, failure_class=FailureClass.CODE, reason=reason)
+            return self.failed(verdict)
         if result == SUCCESS:
             result = yield defer.maybeDeferred(self.accept)
         return result

@@ -21,6 +21,7 @@ from master.settings_tokens import VARIABLE
 from steps.build_linux import WheelCommand
 from steps.command import Command, StageEnvironment, limited, variable_of
 from steps.devices import NONE
+from steps.docker import RegistryCommand
 from steps.download import DownloadArtifacts
 from steps.gpu import CheckGpus
 from steps.test import REPORT, Pytest
@@ -103,7 +104,7 @@ async def _rendered(step: Any, known: Properties, marks: Mapping[str, str], thei
     if isinstance(step, DownloadArtifacts):
         fetches = Fetches(stage=step.stage, globs=tuple(step.globs), into=step.into)
         return StepRecipe(name=step.name, folder=step.workdir or BuildFactory.workdir, fetches=fetches)
-    if not isinstance(step, Command) or isinstance(step, StoreCommand):  # the store lets in builds alone
+    if not isinstance(step, Command) or isinstance(step, StoreCommand | RegistryCommand):  # open to builds alone
         return StepRecipe(name=step.name)
     environment = step.env
     if not isinstance(environment, StageEnvironment):

@@ -15,13 +15,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from master.bench import artifacts, caches, figures, leases, stock, throughput
+from master.bench import artifacts, caches, docker, figures, leases, stock, throughput
 from master.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ci/bench", description="Ratios within one run on this machine.")
-    parser.add_argument("what", nargs="?", choices=("caches", "artifacts", "leases"), default="caches", help="(caches)")
+    kinds = ("caches", "artifacts", "leases", "docker")
+    parser.add_argument("what", nargs="?", choices=kinds, default="caches", help="(caches)")
     parser.add_argument("--rounds", type=_rounds, default=3, metavar="N", help="of everything that is compared (3)")
     parser.add_argument("--megabytes", type=_megabytes, default=500, metavar="N", help="of the artifact (500)")
     parser.add_argument("--json", action="store_true", help="for programs: one JSON document")
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if options.what == "leases":
             print_leases(leases.measure(options.rounds, progress.print), machine, as_json=options.json)
+            return 0
+        if options.what == "docker":
+            print_docker(docker.measure(options.rounds, progress.print), machine, as_json=options.json)
             return 0
         rounds = caches.measure(options.rounds, progress.print)
     except UserError as error:
@@ -94,6 +98,19 @@ def print_artifacts(found: throughput.Throughput, machine: dict[str, Any], *, as
         memory = found.memory(process)
         console.print(f"memory of {name} in our uploads: {memory.before >> 20} MiB, at most {memory.peak >> 20} MiB")
     console.print(f"SHA-256, at either end: {found.hash_rate / 1e6:.0f} MB/s ({found.hash_name})")
+
+
+def print_docker(rounds: Sequence[docker.Round], machine: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(docker.as_json(rounds, machine), indent=2))
+        return
+    console = Console(highlight=False)
+    title = f"an image, {machine['cpus']} CPUs, load {machine['load']:g} at the start"
+    table = Table("round", "cold", "from the registry's cache", "ratio", title=title, title_justify="left")
+    for number, one in enumerate(rounds, 1):
+        table.add_row(str(number), f"{one.cold:.1f} s", f"{one.cached:.1f} s", f"{one.ratio:.2f}")
+    console.print(table)
+    console.print(f"cold over cached, median of {len(rounds)}: {docker.ratio(rounds):.2f}")
 
 
 def print_leases(found: leases.Compared, machine: dict[str, Any], *, as_json: bool) -> None:

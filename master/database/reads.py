@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from master.database.records import Artifact, AttemptRow, RunRow, artifact_row, 
 from master.database.tables import artifacts, runs, stage_attempts
 from master.pipeline import State
 from steps.junit import RESULTS
+from steps.usage import GPU_USAGE
 
 # everything but the changed files, which nothing on the page shows and which can be thousands
 _RUN = [c for c in runs.c if c.name != "changed_files"] + [sa.null().label("changed_files")]
@@ -70,7 +71,11 @@ class WholeRun:
     logs: Mapping[int, Sequence[LogPlace]]  #: by build
     tests: Mapping[int, Mapping[str, Any]]  #: by build: what :func:`steps.junit.for_the_page` kept
     failures: Mapping[int, str]  #: by build: the class that a failed one gave its failure
+    used: Mapping[int, Mapping[str, Any]]  #: by build: of each board that it was lent, :class:`workers.gpu.usage.Usage`
     journal: Sequence[tuple[float, str]]
+    images: Mapping[int, Sequence[Mapping[str, Any]]] = field(
+        default_factory=dict
+    )  #: by build: what it has published (:class:`steps.docker.PublishImages`)
 
 
 def runs_page(connection: sa.Connection, *, limit: int, before: int | None = None) -> RunsPage:
@@ -84,7 +89,7 @@ def runs_page(connection: sa.Connection, *, limit: int, before: int | None = Non
 
 
 def whole_run(connection: sa.Connection, run_id: int) -> WholeRun | None:
-    """Everything about one run: seven queries."""
+    """Everything about one run: nine queries."""
     row = connection.execute(sa.select(*_RUN).where(runs.c.id == run_id)).first()
     if row is None:
         return None
@@ -97,8 +102,16 @@ def whole_run(connection: sa.Connection, run_id: int) -> WholeRun | None:
         logs=_logs(connection, builds),
         tests=_tests(connection, builds),
         failures=failures.classes(connection, builds),
+        used=_used(connection, builds),
         journal=store.notes(connection, run_id),
+        images=_images(connection, builds),
     )
+
+
+def _images(connection: sa.Connection, build_ids: Sequence[int]) -> dict[int, Sequence[Mapping[str, Any]]]:
+    p = Model.build_properties.c
+    query = sa.select(p.buildid, p.value).where(p.buildid.in_(build_ids), p.name == "images")
+    return {row.buildid: json.loads(row.value) for row in connection.execute(query)} if build_ids else {}
 
 
 def artifact(connection: sa.Connection, run_id: int, attempt_id: int, name: str) -> tuple[int, Artifact] | None:
@@ -175,11 +188,17 @@ def _tests(connection: sa.Connection, build_ids: Sequence[int]) -> dict[int, Map
     return {row.buildid: json.loads(row.value) for row in connection.execute(query)} if build_ids else {}
 
 
+def _used(connection: sa.Connection, build_ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
+    p = Model.build_properties.c
+    query = sa.select(p.buildid, p.value).where(p.buildid.in_(build_ids), p.name == GPU_USAGE)
+    return {row.buildid: json.loads(row.value) for row in connection.execute(query)} if build_ids else {}
+
+
 def holders(connection: sa.Connection, requests: Collection[int]) -> dict[int, tuple[int, str]]:
     """Request -> the run that it is of, and its stage with its variant."""
     columns = (stage_attempts.c.request_id, stage_attempts.c.run_id, stage_attempts.c.stage, stage_attempts.c.variant)
     found = connection.execute(sa.select(*columns).where(stage_attempts.c.request_id.in_(sorted(requests))))
-    return {row.request_id: (row.run_id, "-".join(filter(None, (row.stage, row.variant)))) for row in found}
+    return {row.request_id: (row.run_id, f"{row.stage} ({row.variant})" if row.variant else row.stage) for row in found}
 
 
 @dataclass(frozen=True, kw_only=True)

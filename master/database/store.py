@@ -18,6 +18,7 @@ from master.pipeline import EventKind, State
 from master.run_model import Create, Slot
 from master.triggers import Event, InvalidEvent, RunRequest
 
+_MOST_HEADS = 500  # commits of a branch that an image tag is held against
 _ENDED = [state.value for state in State if state.ended]
 
 
@@ -130,6 +131,14 @@ def _supersede(connection: sa.Connection, request: RunRequest, run_id: int) -> l
 def run(connection: sa.Connection, run_id: int) -> RunRow | None:
     row = connection.execute(sa.select(runs).where(runs.c.id == run_id)).first()
     return run_row(row) if row else None
+
+
+def newer_heads(connection: sa.Connection, run_id: int) -> list[str]:
+    """The other commits that a run's branch has had since, as later runs know them that publish; the newest first."""
+    own = connection.execute(sa.select(runs.c.ref, runs.c.head).where(runs.c.id == run_id)).one()
+    later = (runs.c.ref == own.ref, runs.c.id > run_id, runs.c.publish, runs.c.head != own.head)
+    query = sa.select(runs.c.head).where(*later).order_by(runs.c.id.desc()).limit(_MOST_HEADS)
+    return list(dict.fromkeys(connection.execute(query).scalars()))
 
 
 def runs_of_commit(connection: sa.Connection, head: str) -> list[RunRow]:

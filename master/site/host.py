@@ -12,6 +12,7 @@ from rich.console import Console
 
 from master.initialise import TOOLS
 from master.settings import Settings, load
+from master.site.beside import NOTHING, Beside
 from master.site.owners import Owners
 
 _NOT_SEPARATE = (
@@ -31,19 +32,22 @@ def missing_tools(settings: Settings, has: Callable[[str], object] = shutil.whic
     return found
 
 
-def overrides(settings_file: Path, repository: Path | None, *, any_port: bool) -> dict[str, str]:
+def overrides(
+    settings_file: Path, repository: Path | None, *, any_port: bool, beside: Beside = NOTHING
+) -> dict[str, str]:
     """``MLC_CI_…`` variables that fit the settings to this machine: the sample's place, free ports, and workers that
     provide only what is here, so that a stage that lacks something is shown as unavailable."""
     settings = load(settings_file)
     ports = {"WEB_PORT": settings.master.web_port, "WORKER_PORT": settings.master.worker_port}
-    fitted = {f"MLC_CI_MASTER__{name}": str(_free(0 if any_port else port)) for name, port in ports.items()}
-    fitted["MLC_CI_ARTIFACTS__PORT"] = str(_free(0 if any_port else settings.artifacts.port))
+    fitted = {f"MLC_CI_MASTER__{name}": str(free_port(0 if any_port else port)) for name, port in ports.items()}
+    fitted["MLC_CI_ARTIFACTS__PORT"] = str(free_port(0 if any_port else settings.artifacts.port))
     if repository is not None:
         fitted["MLC_CI_PROJECT__REPOSITORY"] = str(repository)
-    for name, tools in missing_tools(settings).items():
-        left = sorted(settings.workers[name].provides - set(tools))
+    lacking = missing_tools(settings)
+    for name in sorted({*lacking, *beside.provides}):
+        left = sorted((settings.workers[name].provides - set(lacking.get(name, ()))) | beside.provides.get(name, set()))
         fitted[f"MLC_CI_WORKERS__{name.upper().replace('-', '_')}__PROVIDES"] = json.dumps(left)
-    return fitted
+    return {**fitted, **beside.overrides}
 
 
 def advice(missing: Mapping[str, list[str]]) -> list[str]:
@@ -60,7 +64,7 @@ def warn(console: Console, settings: Settings, owners: Owners) -> None:
         console.print(f"! {line}", style="yellow")
 
 
-def _free(wanted: int) -> int:
+def free_port(wanted: int) -> int:
     """The wanted port of the loopback interface if it is free, else another one that is."""
     for port in (wanted, 0):
         with socket.socket() as listener:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from rich.console import Console
 
 from master.releases import NOTES, SUMS
 from master.settings import Settings
+from master.site import judge_images
+from master.site.registry import Registry
 from workers.wheel.beside import manifest_name
 
 Run = Mapping[str, Any]
@@ -46,15 +48,27 @@ def rows(basedir: Path, query: str) -> list[Any]:
         connection.close()
 
 
-def problems(runs: Sequence[Run], basedir: Path, settings: Settings, tag: str, progress: Console) -> list[str]:
-    """Everything that is not as it should be; nothing when all is."""
+def problems(
+    runs: Sequence[Run],
+    basedir: Path,
+    settings: Settings,
+    tag: str,
+    progress: Console,
+    *,
+    registry: Registry | None = None,
+) -> list[str]:
+    """Everything that is not as it should be; nothing when all is. ``registry``: where images had to go."""
+    needed = {"docker"} if registry else set[str]()
     found = []
     for event, stages in _EXPECTED.items():
         mine = [run for run in runs if run["event"] == event]
         if len(mine) != 1:
             found.append(f"{event}: {len(mine)} runs, expected one")
             continue
-        found += _run_problems(mine[0], stages, settings)
+        found += _run_problems(mine[0], stages, settings, needed)
+    image = settings.stages["docker"].image if registry else None
+    if registry and image and not found:
+        found += judge_images.problems(runs, image, settings, registry)
     wheels = list((basedir / "releases" / tag).glob("*.whl"))
     broken = _release_problems(basedir / "releases" / tag, wheels)
     found += broken
@@ -65,7 +79,9 @@ def problems(runs: Sequence[Run], basedir: Path, settings: Settings, tag: str, p
     return found
 
 
-def _run_problems(run: Run, expected: Mapping[str, Sequence[str]], settings: Settings) -> list[str]:
+def _run_problems(
+    run: Run, expected: Mapping[str, Sequence[str]], settings: Settings, needed: Collection[str]
+) -> list[str]:
     found = []
     name = f"run {run['id']} ({run['event']})"
     trust = "untrusted" if run["event"] == "pull_request" else "trusted"
@@ -75,7 +91,7 @@ def _run_problems(run: Run, expected: Mapping[str, Sequence[str]], settings: Set
         if stage is None:
             found.append(f"{name}: there is no stage {stage_name}")
             continue
-        unavailable = stage["state"] == "skipped" and stage_name in _MAY_BE_UNAVAILABLE
+        unavailable = stage["state"] == "skipped" and stage_name in _MAY_BE_UNAVAILABLE and stage_name not in needed
         if stage["state"] not in allowed and not unavailable:
             found.append(f"{name}: {stage_name} is {stage['state']} ({stage['reason']}), not {' or '.join(allowed)}")
         if stage["state"] == "skipped" and not stage["reason"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -20,10 +21,12 @@ from master.client import of_site
 from master.errors import UserError
 from master.settings import load
 from master.site import host, judge
+from master.site.beside import NOTHING
 from master.site.owners import owners
 from master.site.processes import NotStarted, Site, running
 from master.site.sample import SampleRepository
 from master.site.stopping import interruptible, told_to_stop
+from master.site.with_docker import docker_beside
 
 _PATIENCE_S = 25 * 60.0
 _POLL_S = 0.5
@@ -34,7 +37,7 @@ class Interrupted(UserError):
     """Told to stop before the end."""
 
 
-def main(console: Console, settings_file: Path, *, as_json: bool) -> int:
+def main(console: Console, settings_file: Path, *, as_json: bool, with_docker: bool = False) -> int:
     """Run everything once and print what became of it. Returns 0 only when all three runs did what they should.
 
     Raises:
@@ -43,24 +46,41 @@ def main(console: Console, settings_file: Path, *, as_json: bool) -> int:
     progress = Console(stderr=True, highlight=False, width=console.width) if as_json else console
     stopping = told_to_stop()
     return interruptible(
-        progress, stopping, lambda: _run(console, progress, settings_file.absolute(), stopping, as_json=as_json)
+        progress,
+        stopping,
+        lambda: _run(console, progress, settings_file.absolute(), stopping, as_json=as_json, with_docker=with_docker),
     )
 
 
-def _run(console: Console, progress: Console, settings_file: Path, stopping: threading.Event, *, as_json: bool) -> int:
-    with _throwaway() as folder:
+def _run(
+    console: Console,
+    progress: Console,
+    settings_file: Path,
+    stopping: threading.Event,
+    *,
+    as_json: bool,
+    with_docker: bool,
+) -> int:
+    with _throwaway() as folder, contextlib.ExitStack() as stack:
         users = owners(lasting=False)
         users.let_through(folder)
         sample = SampleRepository(folder / "repositories")
         sample.create()
         settings = load(settings_file)
-        fitted = {**host.overrides(settings_file, sample.path, any_port=True), "MLC_CI_PROJECT__POLL_INTERVAL": "1s"}
-        site = Site(folder, settings_file, overrides=fitted, owners=users)
+        beside, registry = NOTHING, None
+        if with_docker:
+            progress.print("starting a Docker engine and a registry …")
+            beside, registry = stack.enter_context(docker_beside(folder / "docker", settings, users, any_port=True))
+        fitted = {
+            **host.overrides(settings_file, sample.path, any_port=True, beside=beside),
+            "MLC_CI_PROJECT__POLL_INTERVAL": "1s",
+        }
+        site = Site(folder, settings_file, overrides=fitted, owners=users, beside=beside)
         host.warn(progress, settings, site.owners)
         progress.print("starting a master and its workers …")
         with running(site):
             found = _drive(progress, site, sample, stopping)
-            problems = judge.problems(found, folder / "master", settings, TAG, progress)
+            problems = judge.problems(found, folder / "master", settings, TAG, progress, registry=registry)
     if as_json:
         print(json.dumps({"ok": not problems, "problems": problems, "runs": found}, indent=2))
     else:

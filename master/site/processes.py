@@ -18,6 +18,7 @@ from master.errors import UserError
 from master.places import PORTS, SECRETS, SETTINGS, password_name
 from master.settings import Settings, load
 from master.site import files
+from master.site.beside import NOTHING, Beside
 from master.site.owners import Owners
 from master.site.process import Process
 from master.worker_port import chain_for
@@ -40,14 +41,22 @@ class Site:
         settings_file: the settings of a new master; a master that is there keeps its own.
         overrides: ``MLC_CI_…`` variables for the master.
         owners: whom master and workers run as.
+        beside: what else runs here, and what master and workers are told of it.
     """
 
     def __init__(
-        self, folder: Path, settings_file: Path, *, overrides: Mapping[str, str] | None = None, owners: Owners
+        self,
+        folder: Path,
+        settings_file: Path,
+        *,
+        overrides: Mapping[str, str] | None = None,
+        owners: Owners,
+        beside: Beside = NOTHING,
     ) -> None:
         self.folder = folder
         self.settings_file = settings_file
         self.owners = owners
+        self.beside = beside
         self.environment = {**os.environ, **(overrides or {})}
         self.processes: list[Process] = []
 
@@ -83,6 +92,10 @@ class Site:
         settings = self.basedir / SETTINGS
         if not settings.exists():
             files.write(settings, self.settings_file.read_text(), owner)
+        if self.beside.secrets:
+            files.folder(self.basedir / SECRETS, owner)
+        for name, secret in self.beside.secrets.items():
+            files.write(self.basedir / SECRETS / name, secret + "\n", owner)
         done = subprocess.run(
             [sys.executable, "-m", "master.launch", str(self.basedir)],
             env=self.environment,
@@ -137,7 +150,9 @@ class Site:
         folder = self.folder / "workers" / name
         files.folder(folder, owner)
         files.write(folder / "password", (self.basedir / SECRETS / password_name(name)).read_text(), owner)
-        config = {"name": name, "host": "127.0.0.1", "port": self.ports["worker"]}
+        config: dict[str, object] = {"name": name, "host": "127.0.0.1", "port": self.ports["worker"]}
+        if more := self.beside.environments.get(name):
+            config["environment"] = dict(more)
         files.write(folder / "worker.json", json.dumps(config, indent=2) + "\n", owner)
         if self.settings.artifacts.tls:  # the master's port for local workers is plain; this one is not
             chain = chain_for(self.settings.master, self.basedir)
@@ -170,7 +185,13 @@ class Site:
         self.processes.clear()
 
     def failed(self) -> Process | None:
-        """A process that has ended although nobody stopped it."""
+        """A process that has ended although nobody stopped it.
+
+        Raises:
+            NotStarted: what runs beside the site has.
+        """
+        if reason := self.beside.failure():
+            raise NotStarted(reason)
         return next((p for p in self.processes if p.exit_code is not None), None)
 
     def wait_until(self, condition: Callable[[], bool], process: Process, what: str) -> None:
@@ -203,7 +224,7 @@ def running(site: Site) -> Iterator[Site]:
         NotStarted: also when another process runs this very site.
     """
     make_folder(site.folder)
-    with _alone(site.folder), _ended(site):
+    with claimed(site.folder), _ended(site):
         site.prepare()
         site.start_artifacts(wait=False)  # both at once: neither needs the other to start
         site.start_master()
@@ -235,7 +256,12 @@ def _ended(site: Site) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def claimed(folder: Path) -> Iterator[int]:
+    """While the site in this folder is ours; gives the lock's descriptor, and whoever inherits it goes on holding it.
+
+    Raises:
+        NotStarted: somebody else has it, or the folder cannot be used.
+    """
     try:
         lock = (folder / "site.lock").open("a")
     except OSError as error:
@@ -244,5 +270,5 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise NotStarted(f"another ci/up already runs in {folder}", "stop it, or name another --folder") from None
-        yield
+            raise NotStarted(f"another master already runs in {folder}", "stop it, or name another --folder") from None
+        yield lock.fileno()

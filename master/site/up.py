@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -11,15 +12,17 @@ from master.client import default_site, of_site
 from master.places import ADMIN, ADMIN_PASSWORD, SECRETS, SETTINGS
 from master.settings import load
 from master.site import host
+from master.site.beside import NOTHING
 from master.site.owners import owners
 from master.site.processes import NotStarted, Site, make_folder, running
 from master.site.sample import SampleRepository, source
 from master.site.stopping import interruptible, told_to_stop
+from master.site.with_docker import docker_beside
 
 _WATCH_S = 1.0
 
 
-def main(console: Console, settings_file: Path, folder: Path) -> int:
+def main(console: Console, settings_file: Path, folder: Path, *, with_docker: bool = False) -> int:
     """Run a site until it is interrupted, or one of its processes dies. Returns the exit code.
 
     Raises:
@@ -27,31 +30,44 @@ def main(console: Console, settings_file: Path, folder: Path) -> int:
     """
     stopping = told_to_stop()
     return interruptible(
-        console, stopping, lambda: _run(console, settings_file.absolute(), folder.absolute(), stopping)
+        console,
+        stopping,
+        lambda: _run(console, settings_file.absolute(), folder.absolute(), stopping, with_docker=with_docker),
     )
 
 
-def _run(console: Console, settings_file: Path, folder: Path, stopping: threading.Event) -> int:
+def _run(console: Console, settings_file: Path, folder: Path, stopping: threading.Event, *, with_docker: bool) -> int:
     kept = folder / "master" / SETTINGS
     with_sample = settings_file == source() / "ci" / "quickstart.toml"
     sample = SampleRepository(folder / "repositories") if with_sample else None
     settings = load(kept if kept.exists() else settings_file)
     first = not kept.exists()
-    fitted = host.overrides(kept if kept.exists() else settings_file, sample.path if sample else None, any_port=False)
-    site = Site(folder, settings_file, overrides=fitted, owners=owners(lasting=True))
-    host.warn(console, settings, site.owners)
-    console.print(
-        f"starting in {folder}: master, then {', '.join(n for n, w in settings.workers.items() if w.local)} …"
-    )
+    users = owners(lasting=True)
+    host.warn(console, settings, users)
     make_folder(folder)
-    site.owners.let_through(folder)
-    if sample and sample.create():
-        console.print(f"made the sample repository {sample.path}")
-    with running(site):
+    users.let_through(folder)
+    with contextlib.ExitStack() as stack:
+        beside, registry = NOTHING, None
+        if with_docker:
+            console.print("starting a Docker engine and a registry …")
+            beside, registry = stack.enter_context(docker_beside(folder / "docker", settings, users, any_port=False))
+        source_file = kept if kept.exists() else settings_file
+        fitted = host.overrides(source_file, sample.path if sample else None, any_port=False, beside=beside)
+        site = Site(folder, settings_file, overrides=fitted, owners=users, beside=beside)
+        workers = ", ".join(name for name, worker in settings.workers.items() if worker.local)
+        console.print(f"starting in {folder}: master, then {workers} …")
+        if sample and sample.create():
+            console.print(f"made the sample repository {sample.path}")
+        stack.enter_context(running(site))
         _wait_for_workers(site, stopping)
         if first and sample and not stopping.is_set():
             sample.push("A first commit to look at")
         _invite(console, site, sample, first)
+        if registry:
+            console.print(
+                f"Images are pushed to {registry.address}; its user is {registry.user}, "
+                f"the password in {registry.folder / 'password'}"
+            )
         return _watch(console, site, stopping)
 
 

@@ -179,7 +179,8 @@ class Api(Resource):
         holders = await pool.do(reads.holders, [lease.request for lease in gate.held()])
         queue = [dataclasses.asdict(each) for each in await pool.do(reads.queue, MOST)]
         now = self.master.reactor.seconds()
-        return workers_page(workers, there, gate.hosts, before, gate.ledger, holders, now) | {"queue": queue}
+        page = workers_page(workers, there, gate.hosts, before, gate.ledger, holders, now, scheduler.refused())
+        return page | {"queue": queue}
 
     async def _releases(self, _request: Request) -> Any:
         found = await self.master.db.pool.do(releases.every)

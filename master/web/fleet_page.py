@@ -22,9 +22,11 @@ def workers_page(
     ledger: Ledger,
     holders: Mapping[int, tuple[int, str]],
     now: float,
+    refused: Mapping[str, str] | None = None,
 ) -> Json:
     """``before``: what each worker said last, for those that are not there. ``holders``: the run and stage of each
-    request that holds a GPU. Times are seconds since the epoch."""
+    request that holds a GPU. ``refused``: why workers are not used, as far as that is known. Times are seconds since
+    the epoch."""
     leases = ledger.held()
     return {
         "workers": [
@@ -34,6 +36,8 @@ def workers_page(
                 "os": worker.os,
                 "provides": sorted(worker.provides),
                 "connected": name in connected,
+                "container": worker.container.image if worker.container else None,
+                "refused": (refused or {}).get(name, ""),
                 **_host(name, worker, hosts, before.get(name)),
                 "leases": [_lease(lease, holders) for lease in leases if lease.worker == name],
                 "quarantined": ledger.quarantined(name, now),

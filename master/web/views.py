@@ -132,7 +132,9 @@ def _attempt(attempt: PlacedAttempt, whole: WholeRun) -> Json:
         "artifacts": [_artifact(row.run_id, row.id, file) for file in whole.artifacts.get(row.id, ())],
         "logs": [_log(log) for log in logs],
         "tests": whole.tests.get(row.build_id or 0),
+        "images": list(whole.images.get(row.build_id or 0, ())) if row.state.good else [],
         "failure": _failure_class(attempt, whole),
+        "used": [{"gpu": gpu, **use} for gpu, use in sorted(whole.used.get(row.build_id or 0, {}).items())],
     }
 
 

@@ -146,7 +146,7 @@ def test_what_waits_and_whose_a_lease_is(database: Callable[..., Any]) -> None:
         {"run": run_id, "stage": "a", "variant": "", "since": 20.0, "reason": ""},
     ]
     assert len(database(reads.queue, 1)) == 1
-    assert database(reads.holders, [7, 8]) == {7: (run_id, "b-cuda")}
+    assert database(reads.holders, [7, 8]) == {7: (run_id, "b (cuda)")}
     assert database(reads.holders, []) == {}
 
 

@@ -160,7 +160,7 @@ def test_lost_builds_without_one_that_ended_are_counted_as_before(master: Master
 
 def test_a_ticket_says_what_the_settings_say_now(master: Master) -> None:
     master.carry()
-    ticket = Ticket(run_id=1, builder="build", trusted=True, local=False, priority=20, since=NOW)
+    ticket = Ticket(run_id=1, builder="build", stage="build", trusted=True, local=False, priority=20, since=NOW)
     assert master.gate.tickets == {1: ticket}
     assert master.orders.poked == ["build"]
     master.reconciler = master.configured(pipeline(stage("build", requires=Requires(local=True))))

@@ -328,3 +328,17 @@ def test_a_refused_rebuild_is_turned_away_and_nothing_stays_of_those_that_are_go
 
 def broken(*_: object) -> Any:
     raise OSError("the database is away")
+
+
+def test_the_end_of_a_quarantine_is_not_slept_through(scheduler: Scheduler, clock: Clock) -> None:
+    """Nothing else would have it looked at before the next sweep."""
+    asked: list[float] = []
+    scheduler.master.botmaster.maybeStartBuildsForAllBuilders = lambda: asked.append(clock.seconds())
+    began = clock.seconds()
+    scheduler.gate.changes("GPU-a", 7.0)
+    scheduler.gate.changes("GPU-b", 3.0)
+    clock.advance(2.9)
+    assert asked == []
+    clock.advance(0.1)
+    clock.advance(4.0)
+    assert [at - began for at in asked] == pytest.approx([3.0, 7.0])

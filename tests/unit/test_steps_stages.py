@@ -60,7 +60,7 @@ uses = "commands"
 variants = ["fast"]
 commands = ["ruff check .", ["python3", "-m", "mypy"]]
 artifacts = ["report/*.txt"]
-[stages.docker]
+[stages.build-windows]
 """
 
 
@@ -160,7 +160,7 @@ def test_the_test_stage_may_fail(settings: Settings) -> None:
         assert (step.haltOnFailure, step.flunkOnFailure, step.warnOnFailure) == (True, False, True)
 
 
-@pytest.mark.parametrize("stage", ["docker"])
+@pytest.mark.parametrize("stage", ["build-windows"])
 def test_what_is_not_here_yet_says_so(stage: str, settings: Settings) -> None:
     with pytest.raises(steps.UnavailableStage, match="no worker can do yet"):
         made(settings, stage)

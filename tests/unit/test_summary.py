@@ -136,3 +136,10 @@ def test_a_stage_that_never_ran_has_no_log() -> None:
 def test_a_superseded_run_asks_for_nothing() -> None:
     said = text([attempt(2, "build-linux", State.FAILURE)], {}, cancelled="superseded by run 13")
     assert said.partition("Next:\n")[2] == "- nothing: this run was superseded by run 13\n"
+
+
+def test_what_a_build_used_of_its_gpus_is_told() -> None:
+    use = {"total": 80 << 30, "peak_memory": 12 << 30, "mean": 45.2, "peak": 99, "seconds": 3.0, "points": []}
+    lines = text([attempt(1, "test")], {1: facts(gpu_usage={"GPU-a": use})}).splitlines()
+    assert "    GPU-a: 12.0 of 80.0 GiB at most, busy 45 % of the time, 99 % at most" in lines
+    assert "GPU" not in text([attempt(1, "test")], {1: facts()})

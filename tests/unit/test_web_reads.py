@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_a_whole_run_has_artifacts_logs_and_journal_of_its_own_only(connection: 
     said = queries(connection)
     whole = reads.whole_run(connection, mine)
     assert whole is not None
-    assert len(said) == 7
+    assert len(said) == 9
     assert {attempt: [file.name for file in files] for attempt, files in whole.artifacts.items()} == {
         kept: ["a.txt", "b.whl"]
     }
@@ -177,3 +178,15 @@ def test_an_artifact_is_found_by_run_attempt_and_name_together(connection: sa.Co
     assert reads.artifact(connection, other, attempt_id, "a.whl") is None
     assert reads.artifact(connection, mine, attempt_id + 1, "a.whl") is None
     assert reads.artifact(connection, mine, attempt_id, "p/a.whl") is None
+
+
+def test_a_run_has_what_its_builds_used_of_gpus(connection: sa.Connection) -> None:
+    run_id = add_run(connection, 1)
+    build_id, other = add_build(connection, 14), add_build(connection, 15)
+    add_attempt(connection, run_id, build_id=build_id)
+    use = {"GPU-a": {"peak_memory": 5}}
+    for build, name in ((build_id, "gpu_usage"), (build_id, "gpus"), (other, "gpu_usage")):
+        values = {"buildid": build, "name": name, "value": json.dumps(use), "source": "step"}
+        connection.execute(Model.build_properties.insert().values(**values))
+    whole = reads.whole_run(connection, run_id)
+    assert whole is not None and whole.used == {build_id: use}

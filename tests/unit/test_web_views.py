@@ -91,7 +91,7 @@ def listed(*attempts: PlacedAttempt, **changes: Any) -> views.Json:
 
 def whole(*attempts: PlacedAttempt, may_control: bool = False, **parts: Any) -> views.Json:
     known: dict[str, Any] = {"run": run(), "artifacts": {}, "logs": {}, "tests": {}, "failures": {}, "journal": []}
-    known |= parts
+    known |= {"used": {}, **parts}
     return views.run_page(WholeRun(attempts=attempts, **known), PIPELINE, may_control=may_control)
 
 
@@ -233,3 +233,13 @@ def test_a_held_run_says_why_it_waits_and_an_approved_one_by_whom() -> None:
     assert (told["held"], told["approved"]) == ("waits for a maintainer to approve it", "")
     told = views.runs_page(RunsPage(runs=[run(approved="ann")], attempts=[], more=False), PIPELINE, default_branch="m")
     assert (told["runs"][0]["held"], told["runs"][0]["approved"]) == ("", "ann")
+
+
+def test_an_attempt_tells_what_it_used_of_its_gpus() -> None:
+    use = {"total": 80, "peak_memory": 12, "mean": 45.0, "peak": 99, "seconds": 3.0, "points": [[0.2, 45, 1]]}
+    build = BuildPlace(builder_id=3, number=14, doing="")
+    first = attempt("build", "success", number=1, build=build, build_id=30)
+    again = attempt("build", "success", number=2, build=build, build_id=31)
+    newest, earlier = whole(first, again, used={31: {"GPU-b": use, "GPU-a": use}})["stages"][0]["history"]
+    assert newest["used"] == [{"gpu": "GPU-a", **use}, {"gpu": "GPU-b", **use}]
+    assert earlier["used"] == []

@@ -58,6 +58,11 @@ def test_a_bundle_has_what_the_worker_needs(site: Path) -> None:
     assert secret.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_bundle_on_the_standard_output_has_nothing_beside_it(site: Path) -> None:
+    result = CliRunner().invoke(app, ["worker", "add", "here", "--output", "-", "--folder", str(site)])
+    assert json.loads(result.stdout) == made(site)
+
+
 def test_a_second_bundle_has_the_same_password(site: Path) -> None:
     assert made(site) == made(site)
 

@@ -123,6 +123,20 @@ export function Origin({ run }) {
   );
 }
 
+// Counts, and the failed tests first: each opens to its message.
+export function Tests({ tests }) {
+  const said = Object.entries(tests.counts).filter(([, count]) => count > 0);
+  return h(
+    "div",
+    { className: "small" },
+    "tests: ",
+    said.map(([ended, count]) => `${count} ${ended}`).join(", ") || "none",
+    tests.failed.map((test) =>
+      h("details", { key: test.name }, h("summary", null, `${test.ended}: ${test.name}`), h("pre", null, test.message)),
+    ),
+  );
+}
+
 export function Trouble({ error, stale }) {
   return h(
     "div",

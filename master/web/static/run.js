@@ -2,7 +2,8 @@
 
 import { address, order, useAnswer } from "./api.js";
 import { Failure, FailureClass, failed } from "./failure.js";
-import { Age, Mark, Origin, RunMark, Trouble, buildRoute, elapsed, isHeld, size, stageName, stageRoute } from "./parts.js";
+import { Age, Mark, Origin, RunMark, Tests, Trouble, buildRoute, elapsed, isHeld, size, stageName, stageRoute } from "./parts.js";
+import { Usage } from "./usage.js";
 
 const { React, ReactRouterDOM } = window;
 const { Link } = ReactRouterDOM;
@@ -104,20 +105,6 @@ function Place({ attempt }) {
   return to && h(React.Fragment, null, h(Link, { to }, attempt.build ? `build ${attempt.build.number}` : "waiting"), h(Logs, { attempt }));
 }
 
-// Counts, and the failed tests first: each opens to its message.
-function Tests({ tests }) {
-  const said = Object.entries(tests.counts).filter(([, count]) => count > 0);
-  return h(
-    "div",
-    { className: "small" },
-    "tests: ",
-    said.map(([ended, count]) => `${count} ${ended}`).join(", ") || "none",
-    tests.failed.map((test) =>
-      h("details", { key: test.name }, h("summary", null, `${test.ended}: ${test.name}`), h("pre", null, test.message)),
-    ),
-  );
-}
-
 // Their logs are asked for once somebody opens them.
 function Earlier({ attempts, run }) {
   const [open, setOpen] = React.useState(false);
@@ -162,6 +149,8 @@ function Stage({ stage, first, run, give }) {
       h(Place, { attempt }),
       failed(attempt) && h(Failure, { run, attempt }),
       attempt.tests && h(Tests, { tests: attempt.tests }),
+      attempt.images.length > 0 && h(Images, { images: attempt.images }),
+      attempt.used.length > 0 && h(Usage, { used: attempt.used }),
       earlier.length > 0 && h(Earlier, { attempts: earlier, run }),
     ),
     h("td", { "data-label": "duration", className: "text-nowrap" }, elapsed(stage.started_at, stage.ended_at) || waits),
@@ -174,6 +163,19 @@ function Stage({ stage, first, run, give }) {
         first &&
           h(Button, { refused: stage.repeat_refused, onClick: () => give("repeat", { stage: stage.name }) }, "Run again"),
       ),
+  );
+}
+
+// What was published: the digest, which means the same for good, and the tags that lead to it.
+function Images({ images }) {
+  return images.map((image) =>
+    h(
+      "div",
+      { key: image.digest, className: "small" },
+      h("code", { title: "docker pull" }, `${image.repository}@${image.digest}`),
+      ` ${image.tags.join(", ")}`,
+      image.kept.length > 0 && `; ${image.kept.join(", ")} stayed with a newer commit`,
+    ),
   );
 }
 

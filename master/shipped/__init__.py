@@ -1,0 +1,1 @@
+"""Files of the checkout that the master sends to workers: links to where people look for them."""
