@@ -42,7 +42,8 @@ def problems(
                 found += [f"{name}: {said}"] if said else []
             for suffix in image.suffixes.values():
                 # two runs of one commit share its tag: it leads to what the later one pushed
-                own = {tag: digests[tag] for tag in _names(run, image, settings, suffix) if wanted[tag] == 1}
+                names = _names(run, image, settings, suffix)
+                own = {tag: digests[tag] for tag in names if wanted[tag] == 1 and digests[tag]}
                 if len(set(own.values())) > 1:
                     found.append(f"{name}: its image's tags lead to different images: {own}")
         listed = set(client.get("/tags/list").json().get("tags") or ())
