@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 from master.site import registry as registries
 from master.site.engine import Engine, base_image, why_not
 from master.site.registry import Registry
+
+#: For what builds whole images: more minutes than CI has (ci/test says how they are run).
+on_demand = pytest.mark.skipif(
+    not os.environ.get("MLC_CI_TEST_IMAGES"), reason="builds whole images, for minutes: MLC_CI_TEST_IMAGES=1 has it run"
+)
 
 
 @pytest.fixture(scope="module")

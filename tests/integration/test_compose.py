@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from compose_stack import DOCKER, HOST, SERVICES, Stack, build_all, wait
-from docker_engine import engine  # noqa: F401 (a fixture)
+from docker_engine import engine, on_demand  # noqa: F401 (a fixture)
 
 from master.settings import examine
 from master.site.engine import Engine, tools_path
@@ -97,9 +97,7 @@ def compose_config(names: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def stack(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:  # noqa: F811
-    """The whole stack, up and healthy. Its images cost more minutes than CI has: by hand, before a release."""
-    if not os.environ.get("MLC_CI_TEST_DEPLOYMENT"):
-        pytest.skip("builds six images and starts them all: MLC_CI_TEST_DEPLOYMENT=1 has it run")
+    """The whole stack, up and healthy."""
     build_all(engine)
     made = Stack(engine, tmp_path_factory.mktemp("stack"))
     made.write(TABLES)
@@ -112,12 +110,14 @@ def stack(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.mark.slow
+@on_demand
 def test_nothing_in_it_has_rights(stack: Stack) -> None:
     for service in SERVICES:
         assert rights(stack.inspect(service)) == [], service
 
 
 @pytest.mark.slow
+@on_demand
 def test_that_look_at_rights_sees_them(stack: Stack) -> None:
     number = stack.engine.docker("run", "--detach", "stand-in/caddy:1", "sleep", "60").strip()
     try:
@@ -146,6 +146,7 @@ def rights(container: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.slow
+@on_demand
 def test_no_secret_shows_in_what_docker_tells_of_it(stack: Stack) -> None:
     secrets = [file.read_text().strip() for file in (stack.site / "secrets").iterdir()]
     secrets += [json.loads(file.read_text())["password"] for file in (stack.site / "bundles").iterdir()]
@@ -161,6 +162,7 @@ def test_no_secret_shows_in_what_docker_tells_of_it(stack: Stack) -> None:
 
 
 @pytest.mark.slow
+@on_demand
 def test_the_database_answers_the_master_and_nobody_else(stack: Stack) -> None:
     address = stack.inspect("database")["NetworkSettings"]["Networks"]
     place = next(iter(address.values()))["IPAddress"]
@@ -176,6 +178,7 @@ def test_the_database_answers_the_master_and_nobody_else(stack: Stack) -> None:
 
 
 @pytest.mark.slow
+@on_demand
 def test_the_proxy_leads_to_the_page_and_to_what_was_built_and_limits_what_comes_in(stack: Stack) -> None:
     head = stack.push({"note.txt": "through the proxy"})
     run = stack.ended(head)
@@ -219,6 +222,7 @@ def upgraded(stack: Stack, trust: ssl.SSLContext) -> str:
 
 
 @pytest.mark.slow
+@on_demand
 def test_a_master_that_is_killed_is_started_again_and_its_run_ends_well(stack: Stack) -> None:
     flag = "/tmp/go"  # noqa: S108 - in the worker's container
     head = stack.push({"ci/test.sh": HOLD.format(flag=flag)})
@@ -250,6 +254,7 @@ def first_child(pid: int) -> int:
 
 
 @pytest.mark.slow
+@on_demand
 def test_a_stack_whose_volumes_are_lost_goes_on_from_its_backup(stack: Stack, tmp_path: Path) -> None:
     head = stack.push({"ci/test.sh": "true\n"})
     before = stack.ended(head)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from docker_engine import engine  # noqa: F401 - a fixture
+from docker_engine import engine, on_demand  # noqa: F401 - a fixture
 
 from master.site.engine import BASE_IMAGE, Engine, NoEngine
 from master.site.sample import SampleRepository
@@ -103,6 +103,7 @@ def layers(archive: Path) -> tuple[str, dict[str, bytes]]:
         return manifest["config"]["digest"], {layer["digest"]: blob(layer["digest"]) for layer in manifest["layers"]}
 
 
+@on_demand
 def test_development_is_a_shell_with_everything_that_builds(images: Images) -> None:
     script = "\n".join(
         [f"command -v {program} >/dev/null || echo no {program}" for program in BUILDERS]
@@ -113,12 +114,14 @@ def test_development_is_a_shell_with_everything_that_builds(images: Images) -> N
     assert said.split() == ["compiled", "headers", "/workspace", "mlc"]
 
 
+@on_demand
 def test_build_leaves_one_wheel_of_the_version_in_the_checkout(images: Images) -> None:
     (wheel,) = images.run("build", "ls", "/wheels").split()
     assert re.fullmatch(r"mlc_sample-1\.2\.3-py3-none-linux_x86_64\.whl", wheel)
     assert images.run("build", "sh", "-c", "ls -A /tmp").split() == []
 
 
+@on_demand
 def test_a_checkout_that_does_not_build_makes_no_image(images: Images, tmp_path: Path) -> None:
     broken = tmp_path / "checkout"
     subprocess.run(["cp", "-r", images.checkout, broken], check=True)
@@ -128,6 +131,7 @@ def test_a_checkout_that_does_not_build_makes_no_image(images: Images, tmp_path:
     assert images.engine.docker("image", "ls", "--quiet", "test/broken") == ""
 
 
+@on_demand
 def test_runtime_works_locked_down_and_cannot_change_itself(images: Images) -> None:
     said = images.run("runtime", options=LOCKED)
     assert said.startswith("mlc-sample 1.2.3, library 1.2.3, tvm-ffi ")
@@ -138,6 +142,7 @@ def test_runtime_works_locked_down_and_cannot_change_itself(images: Images) -> N
         images.run("runtime", "touch", "/opt/mlc/bin/python3", options=("--network=none",))
 
 
+@on_demand
 @pytest.mark.parametrize(("target", "expected"), [("runtime", set()), ("cli", set()), ("development", set(BUILDERS))])
 def test_what_runs_has_nothing_that_builds(images: Images, target: str, expected: set[str]) -> None:
     look = "for name in {}; do command -v $name || true; done".format(" ".join(BUILDERS))
@@ -145,6 +150,7 @@ def test_what_runs_has_nothing_that_builds(images: Images, target: str, expected
     assert {Path(line).name for line in said.split()} == expected
 
 
+@on_demand
 def test_what_runs_has_no_cache_and_nothing_left_of_its_making(images: Images) -> None:
     look = (
         "import importlib.util, pathlib\n"
@@ -158,6 +164,7 @@ def test_what_runs_has_no_cache_and_nothing_left_of_its_making(images: Images) -
     assert "/wheels/mlc_sample" in control
 
 
+@on_demand
 @pytest.mark.parametrize("target", TARGETS)
 def test_each_has_the_vulkan_loader_a_user_and_a_health_check(images: Images, target: str) -> None:
     load = "from ctypes import *; print(CDLL('libvulkan.so.1').vkEnumerateInstanceVersion(byref(c_uint32())))"
@@ -174,6 +181,7 @@ def test_each_has_the_vulkan_loader_a_user_and_a_health_check(images: Images, ta
     assert told == {"version": "1.2.3", "revision": "a" * 40, "licenses": "Apache-2.0"}
 
 
+@on_demand
 def test_cli_is_the_command_with_its_arguments_and_its_exit_code(images: Images) -> None:
     assert images.run("cli", options=LOCKED).startswith("mlc-sample 1.2.3")
     other = ("--env=MLC_PACKAGE=json.tool", "--interactive", *LOCKED)  # a command that takes arguments
@@ -182,6 +190,7 @@ def test_cli_is_the_command_with_its_arguments_and_its_exit_code(images: Images)
         images.run("cli", "/nowhere", options=other)
 
 
+@on_demand
 @pytest.mark.parametrize(
     ("options", "verdict"),
     [
@@ -204,6 +213,7 @@ def test_its_health_is_whether_the_package_can_be_used(images: Images, options: 
     assert state == verdict
 
 
+@on_demand
 def test_a_build_secret_is_in_no_layer(images: Images) -> None:
     config, unpacked = layers(images.exported)
     assert config
@@ -216,6 +226,7 @@ def test_a_build_secret_is_in_no_layer(images: Images) -> None:
     assert CANARY not in images.engine.docker("history", "--no-trunc", "test/build")
 
 
+@on_demand
 def test_what_is_sent_of_a_checkout_leaves_out_its_history_and_its_secrets(images: Images, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     subprocess.run(["cp", "-r", images.checkout, checkout], check=True)
@@ -239,6 +250,7 @@ def test_what_is_sent_of_a_checkout_leaves_out_its_history_and_its_secrets(image
     assert {".env", "python/server.key", "dist/old.whl", "config.cmake", ".git/HEAD"} <= everything - some
 
 
+@on_demand
 def test_the_cuda_variant_takes_its_own_base_and_packages(images: Images) -> None:
     words = ("--build-arg=VARIANT=cuda", f"--build-arg=CUDA_IMAGE={BASE_IMAGE}")
     with pytest.raises(NoEngine, match="Unable to locate package cuda-cudart-12-8"):

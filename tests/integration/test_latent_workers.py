@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from docker_engine import engine
+from docker_engine import engine, on_demand
 from docker_images import derived, worker_image
 from pipelines import Tables, hold
 from rig import MakeRig, Rig, Row, toml
@@ -19,7 +19,7 @@ from steps.commands import step_name
 
 __all__ = ["engine"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docker")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docker"), on_demand]
 
 #: Said by a build of what it can do and see.
 INSIDE = r"""

@@ -19,8 +19,9 @@ from master.settings import load
 pytestmark = pytest.mark.xdist_group("plan")
 _WHAT = {"success": "run", "skipped": "skip", "blocked": "blocked", "infrastructure": "fail"}
 
+IMAGE = {"repository": "acme/sample", "login": {"user": "ci", "secret": "registry"}}
 TABLES = pipeline(
-    stages__docker={"needs": ["test"]},
+    stages__docker={"needs": ["test"], "secrets": ["registry"], "image": IMAGE},
     stages__docs=commands("docs", paths=["docs/**"]),
     stages__lint=commands("lint", variants=["fast", "slow"], environment={"COLOUR": "never"}),
     stages__after_docker=commands("after_docker", needs=["docker"]),
