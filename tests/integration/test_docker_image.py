@@ -253,7 +253,7 @@ def test_what_is_sent_of_a_checkout_leaves_out_its_history_and_its_secrets(image
 @on_demand
 def test_the_cuda_variant_takes_its_own_base_and_packages(images: Images) -> None:
     words = ("--build-arg=VARIANT=cuda", f"--build-arg=CUDA_IMAGE={BASE_IMAGE}")
-    with pytest.raises(NoEngine, match="Unable to locate package cuda-cudart-12-8"):
+    with pytest.raises(NoEngine, match="Unable to locate package cuda-nvrtc-12-8"):
         images.build("runtime", *words)
     with pytest.raises(NoEngine, match="nonsense"):
         images.build("runtime", "--build-arg=VARIANT=nonsense")

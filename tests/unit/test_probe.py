@@ -140,6 +140,8 @@ def test_what_a_build_put_in_its_place_keeps_no_worker_from_starting(tmp_path: P
 
     (tmp_path / "info" / "probe.json" / "deep").mkdir(parents=True)
     write_info(WorkerConfig(directory=tmp_path, name="w", host="127.0.0.1", port=1, password="x"), "1")
+    assert not (tmp_path / "info" / "probe.json").exists()
+    (tmp_path / "info" / "probe.json" / "deep").mkdir(parents=True)  # and again, while it runs
     with pytest.raises(InfrastructureError, match=r"probe\.json cannot be written"):
         write(tmp_path, probe(tmp_path))
     assert list((tmp_path / "tmp").iterdir()) == []
